@@ -1,0 +1,55 @@
+"""Starts ipykernel so that it waits for a slow reader instead of dropping output.
+
+Runs in the space's own Python, as ``launcher.py -f CONNECTION_FILE``; the agent itself never imports it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+# The agent's modules lie beside this file; user code must not find them by their everyday names.
+sys.path.pop(0)
+
+import zmq
+from ipykernel import iostream
+from ipykernel.kernelapp import IPKernelApp
+
+MYPY = False
+if MYPY:
+    from typing import Any
+
+MAX_UNFLUSHED = 1024 * 1024
+
+
+class PatientOutStream(iostream.OutStream):
+    """Standard output or error that makes its writer wait while too much of it has not been sent."""
+
+    flush_timeout: Any = None
+    _unflushed = 0
+
+    def write(self, string: str) -> Any:
+        """Write, and wait for the output to be sent after each MAX_UNFLUSHED characters."""
+        written = super().write(string)
+        self._unflushed += len(string)
+        if self._unflushed > MAX_UNFLUSHED:
+            self._unflushed = 0
+            self.flush()  # type: ignore[no-untyped-call]  # ipykernel has no types
+        return written
+
+
+class SpaceKernelApp(IPKernelApp):
+    """An ipykernel whose output socket blocks when its reader is behind."""
+
+    def _bind_socket(self, s: zmq.Socket[Any], port: int) -> Any:
+        if s.type in (zmq.XPUB, zmq.PUB):
+            s.setsockopt(zmq.XPUB_NODROP, 1)
+        return super()._bind_socket(s, port)  # type: ignore[no-untyped-call]  # see above
+
+    def init_io(self) -> None:
+        """Let the streams that ipykernel makes be patient ones."""
+        iostream.OutStream = PatientOutStream  # type: ignore[misc]  # ipykernel looks the class up under this name
+        super().init_io()  # type: ignore[no-untyped-call]  # see above
+
+
+if __name__ == "__main__":
+    SpaceKernelApp.launch_instance()

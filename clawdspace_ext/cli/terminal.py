@@ -1,0 +1,46 @@
+"""The terminal this program runs in: its size, and raw mode for as long as a remote one is shown in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import termios
+import tty
+from collections.abc import Callable, Iterator
+
+from ..spaces import TerminalSize
+
+
+def size() -> TerminalSize:
+    """Return the size of the terminal on stdout or stdin, or the usual 80 by 24."""
+    for fd in (1, 0):
+        with contextlib.suppress(OSError):
+            cols, rows = os.get_terminal_size(fd)
+            if cols and rows:
+                return TerminalSize(cols, rows)
+    return TerminalSize()
+
+
+@contextlib.contextmanager
+def raw() -> Iterator[None]:
+    """Pass every key on as it is typed; on the way out the terminal is as it was."""
+    if not os.isatty(0):
+        yield
+        return
+    before = termios.tcgetattr(0)
+    tty.setraw(0)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSAFLUSH, before)
+
+
+@contextlib.contextmanager
+def on_resize(tell: Callable[[TerminalSize], None]) -> Iterator[None]:
+    """Call ``tell`` with the new size whenever the terminal's changes."""
+    before = signal.signal(signal.SIGWINCH, lambda *_: tell(size()))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)

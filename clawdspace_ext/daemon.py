@@ -1,0 +1,173 @@
+"""The daemon: the one process of a user that owns spaces' links, kernels' endpoints and timers.
+
+Run as ``python -m clawdspace_ext.daemon``; whoever needs it starts it (``daemon_process.ensure_daemon``).  It may be
+killed at any moment: spaces and what runs in them go on, and the next daemon finds them again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+from pathlib import Path
+
+from tornado.httpserver import HTTPServer
+
+from . import __version__, daemon_log, paths
+from .daemon_activity import Activity
+from .daemon_lock import DaemonLock, listen
+from .engine_choice import EngineChoice, finders
+from .handlers.daemon import daemon_routes
+from .handlers.local import local_server
+from .handlers.routes import ROUTES, SOCKETS
+from .service import Spaces
+
+log = logging.getLogger("clawdspace_ext.daemon")  # not "__main__"
+
+#: Seconds without a running space, a kernel or a request after which a daemon leaves, unless the environment says
+#: otherwise in CLAWDSPACE_DAEMON_IDLE_S.
+IDLE_EXIT = 600.0
+#: Seconds between two looks at whether to stay.
+TICK = 2.0
+#: Seconds that letting go of links and kernels may take; they are made to be lost at any moment.
+CLOSE_TIMEOUT = 3.0
+
+
+class Daemon:
+    """Puts the parts together, and serves until told to leave or until nobody needs it."""
+
+    def __init__(self, data_dir: Path, runtime_dir: Path) -> None:
+        self._spaces = Spaces([])
+        self._engines = EngineChoice(self._spaces, finders(install_id(data_dir), data_dir))
+        self._activity = Activity(self._spaces)
+        self._leaving = asyncio.Event()
+        self._idle_exit = float(os.environ.get("CLAWDSPACE_DAEMON_IDLE_S") or IDLE_EXIT)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests, commands and kernels there are."""
+        return self._activity.in_flight
+
+    def facts(self) -> dict[str, object]:
+        """Return what ``GET /api/daemon`` says."""
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "inFlight": self.in_flight,
+            "engines": [engine.name for engine in self._spaces.engines],
+            "missing": self._engines.reasons,
+        }
+
+    def leave(self) -> None:
+        """Leave once the answer under way is out."""
+        asyncio.get_running_loop().call_later(0.05, self._leaving.set)
+
+    async def run(self, lock: DaemonLock, address: Path) -> None:
+        """Serve at ``address`` until it is time to leave."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._leaving.set)
+        await self._engines.look()
+        await self._spaces.begin()
+        server = self._server()
+        listener = listen(address)
+        server.add_socket(listener)
+        lock.record(address)
+        _tell_ready()
+        log.info("daemon %s, process %d, listens on %s", __version__, os.getpid(), address)
+        chores = [asyncio.create_task(self._engines.keep_looking()), asyncio.create_task(self._watch(address))]
+        await self._leaving.wait()
+        log.info("leaving; spaces go on")
+        for chore in chores:
+            chore.cancel()
+        server.stop()
+        _remove(address)
+        await self._close()
+
+    def _server(self) -> HTTPServer:
+        routes = [self._activity.counted(route) for route in ROUTES]
+        sockets = [self._activity.counted_socket(route) for route in SOCKETS]
+        return local_server(self._spaces, [*routes, *daemon_routes(self)], sockets)
+
+    async def _watch(self, address: Path) -> None:
+        """Leave when nobody needs this daemon, or nobody can reach it because its socket was removed."""
+        bound = _inode(address)
+        while True:
+            await asyncio.sleep(TICK)
+            if _inode(address) != bound:
+                log.warning("%s is gone", address)
+                break
+            if self._activity.quiet_for > self._idle_exit and not await self._activity.busy():
+                log.info("nothing ran for %.0f s", self._idle_exit)
+                break
+        self._leaving.set()
+
+    async def _close(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._spaces.close()
+        except TimeoutError:
+            log.warning("letting go took too long")
+
+
+def install_id(data_dir: Path) -> str:
+    """Return the random name of this installation, by which engines tell its spaces from those of others."""
+    path = data_dir / "install-id"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        fresh = secrets.token_hex(8)
+        new = path.with_suffix(".new")
+        new.write_text(fresh)
+        new.chmod(0o600)
+        new.replace(path)
+        return fresh
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Be the daemon, unless there is one."""
+    if "--detach" in sys.argv[1:]:
+        _detach()
+    daemon_log.configure(paths.log_path())
+    lock = DaemonLock(paths.lock_path())
+    if not lock.acquire():
+        log.info("another daemon is there")
+        _tell_ready()
+        return
+    os.umask(0o022)
+    asyncio.run(_serve(lock))
+    lock.release()
+
+
+async def _serve(lock: DaemonLock) -> None:
+    await Daemon(paths.data_dir(), paths.runtime_dir()).run(lock, paths.socket_path())
+
+
+def _detach() -> None:
+    """Go on as a child of init, so that whoever started the daemon need not wait for it."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+
+
+def _tell_ready() -> None:
+    """Tell whoever started the daemon, on stdout, which from now on is the log."""
+    os.write(1, b"ready\n")
+    os.dup2(2, 1)
+
+
+if __name__ == "__main__":
+    main()

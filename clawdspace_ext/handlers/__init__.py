@@ -1,0 +1,1 @@
+"""The REST API and its websockets: one table of routes, served on the daemon's socket and by a Jupyter server."""

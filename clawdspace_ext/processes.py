@@ -1,0 +1,154 @@
+"""A command running in a space, followed from the daemon and found again when its session was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from .errors import Broken, Refused, SpaceError, Unavailable
+from .flow import Chunk, Flow
+from .link import Link
+from .spaces import ExecRequest, ExecResult
+
+STDOUT, STDERR = 1, 2
+MAX_COLLECTED = 8 * 1024 * 1024
+
+
+class SpaceProcess:
+    """Satisfies ``protocols.Process`` over a flow of the space's link.
+
+    ``exit_code``, ``exit_signal``, ``timed_out`` and ``truncated`` are known when ``output`` has ended.  ``relink``
+    gives a connected link again after the session was lost.
+    """
+
+    def __init__(self, process_id: str, flow: Flow, relink: Callable[[], Awaitable[Link]]) -> None:
+        self.id = process_id
+        self.exit_code: int | None = None
+        self.exit_signal: int | None = None
+        self.timed_out = False
+        self.truncated = False
+        self._flow = flow
+        self._relink = relink
+        self._seen = {STDOUT: 0, STDERR: 0}
+        self._started = time.monotonic()
+
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield (channel, bytes) until the process has ended.
+
+        Raises Refused when it could not be started, Unavailable when the space went away under it.
+        """
+        while self.exit_code is None:
+            try:
+                item = await self._flow.read()
+            except Unavailable as lost:
+                await self._attach_again(lost)
+                continue
+            if item is None:
+                raise Broken("a process ended without an exit code")
+            if isinstance(item, Chunk):
+                if item.channel in self._seen:
+                    self._seen[item.channel] += len(item.data)
+                    yield item.channel, item.data
+            else:
+                self._told(item)
+        self._flow.end()
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes to its stdin, waiting while it does not read.  After its end they are dropped."""
+        if self.exit_code is None:
+            try:
+                await self._flow.write(data)
+            except Refused:
+                return  # it ended meanwhile; ``output`` tells how
+
+    def end_stdin(self) -> None:
+        """Close its stdin."""
+        self._flow.send({"eof": True})
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its process group."""
+        self._flow.send({"signal": number})
+
+    def resize(self, cols: int, rows: int) -> None:
+        """Tell its terminal a new size."""
+        self._flow.send({"resize": [cols, rows]})
+
+    def detach(self) -> None:
+        """Stop following; the process runs on."""
+        self._flow.reset()
+
+    async def collect(self, stdin: bytes = b"") -> ExecResult:
+        """Send all of stdin, and return how it ended with what it wrote; beyond 8 MiB an output is cut."""
+        feeder = asyncio.create_task(self._feed(stdin)) if stdin else None
+        kept: dict[int, list[bytes]] = {STDOUT: [], STDERR: []}
+        sizes = {STDOUT: 0, STDERR: 0}
+        try:
+            async for channel, data in self.output():
+                room = MAX_COLLECTED - sizes[channel]
+                if len(data) > room:
+                    data = data[:room]
+                    self.truncated = True
+                sizes[channel] += len(data)
+                kept[channel].append(data)
+        finally:
+            if feeder is not None:
+                feeder.cancel()
+                await asyncio.gather(feeder, return_exceptions=True)
+        assert self.exit_code is not None
+        return ExecResult(
+            stdout=b"".join(kept[STDOUT]),
+            stderr=b"".join(kept[STDERR]),
+            exit_code=self.exit_code,
+            duration=time.monotonic() - self._started,
+            signal=self.exit_signal,
+            timed_out=self.timed_out,
+            truncated=self.truncated,
+        )
+
+    async def _feed(self, stdin: bytes) -> None:
+        await self.write(stdin)
+        self.end_stdin()
+
+    def _told(self, message: dict[str, Any]) -> None:
+        """Take a message of the agent, which may be a lie: types are checked, and an exit code is a byte."""
+        if "exit" in message:
+            code, number = message["exit"], message.get("signal")
+            self.exit_code = code if isinstance(code, int) and 0 <= code < 256 else 255
+            self.exit_signal = number if isinstance(number, int) and 0 < number < 128 else None
+            self.timed_out = message.get("timedOut") is True
+        elif isinstance(begun := message.get("from"), dict):
+            for channel, known in self._seen.items():
+                start = begun.get(str(channel), known)
+                if isinstance(start, int) and start > known:
+                    self.truncated = True
+                    self._seen[channel] = start
+
+    async def _attach_again(self, lost: Unavailable) -> None:
+        """Follow the same process on a new flow; raises ``lost`` when its space does not run any more."""
+        try:
+            link = await self._relink()
+        except SpaceError:
+            raise lost from None
+        self._flow = await link.open("attach", {"id": self.id, "offsets": {str(c): n for c, n in self._seen.items()}})
+
+
+async def start_process(
+    link: Link, process_id: str, request: ExecRequest, relink: Callable[[], Awaitable[Link]], *, stdin: bool
+) -> SpaceProcess:
+    """Ask the agent to run a command, with a pipe as its stdin or with none.
+
+    Nothing is known yet of how that goes: ``output`` tells.
+    """
+    args: dict[str, Any] = {
+        "id": process_id,
+        "argv": list(request.argv),
+        "env": dict(request.env),
+        "cwd": request.cwd,
+        "stdin": stdin,
+        "timeout": request.timeout,
+    }
+    if request.tty is not None:
+        args["tty"] = [request.tty.cols, request.tty.rows]
+    return SpaceProcess(process_id, await link.open("exec", args), relink)

@@ -1,0 +1,291 @@
+"""One kernel: its process in a space, followed over the link, and its sockets outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from ..agent.frames import Framer, ZmtpError, encode
+from ..agent.kernel_process import CONTROL, EVENT
+from ..agent.spool import HEAD
+from ..errors import Broken, Refused, SpaceError, Unavailable
+from ..link import Chunk, Flow
+from ..service import Spaces
+from . import deaths
+from .deaths import Ending
+from .messages import Malformed, Message, Signer, compose
+from .outside import Outside
+from .records import KernelRecord
+
+log = logging.getLogger(__name__)
+
+#: ``{agent}`` is the folder of the agent's own files; the space's first Python on PATH must have ipykernel.
+ARGV = ("python3", "{agent}/launcher.py", "-f", "{connection_file}")
+#: Seconds within which messages taken in are acknowledged to the agent, and bytes after which they are at once.
+ACK_DELAY = 0.005
+ACK_BYTES = 512 * 1024
+#: Seconds a kernel has to end when asked politely.
+GRACE = 3.0
+#: Seconds that output waits after a daemon's restart for the clients to come back.
+RETURN_PATIENCE = 3.0
+RETURN_SETTLING = 0.25
+RETRY_PAUSE = 0.2
+#: The identity of the daemon's own requests; their replies are for nobody.
+OWN_IDENTITY = b"\0daemon"
+
+
+class KernelState(StrEnum):
+    """Whether a kernel's process runs."""
+
+    RUNNING = "running"
+    DEAD = "dead"
+
+
+class Kernel:
+    """A kernel in ``record.space``, whose sockets lie in ``folder``.
+
+    It goes on whatever happens to the link; a request waits while the link is away or the kernel restarts.  Set
+    ``space_changed`` when its space may have changed its state.
+    """
+
+    def __init__(self, spaces: Spaces, record: KernelRecord, folder: Path) -> None:
+        self.record = record
+        self.state = KernelState.DEAD
+        self.ending: Ending | None = None
+        self.ignored = 0
+        self.space_changed = asyncio.Event()
+        self._spaces = spaces
+        self._outside = Outside(folder, record.key, self._request)
+        self._inside = Signer(record.inside_key.encode())
+        self._pid = 0
+        self._memory = 0
+        self._received = 0
+        self._acknowledged = 0
+        self._unacknowledged_bytes = 0
+        self._acking: asyncio.TimerHandle | None = None
+        self._flow: Flow | None = None
+        self._attached = asyncio.Event()
+        self._alive = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._sending = asyncio.Lock()
+        self._follower: asyncio.Task[None] | None = None
+
+    @property
+    def connection_info(self) -> dict[str, Any]:
+        """What a client needs to connect, the key included."""
+        return self._outside.connection_info
+
+    async def listen(self) -> None:
+        """Open the sockets for clients."""
+        await self._outside.listen()
+
+    async def start(self) -> None:
+        """Start its process, the first or the next one.  Raises SpaceError when that fails."""
+        self._outside.relink()
+        space = await self._spaces.get(self.record.space)
+        link = await self._spaces.link(self.record.space)
+        env = {**space.record.spec.env, **self.record.env}
+        started = await link.call(
+            "kernel.start",
+            {"id": self.record.short, "argv": list(ARGV), "env": env, "key": self.record.inside_key},
+        )
+        if not isinstance(started, dict) or not isinstance(started.get("pid"), int):
+            raise Broken("the agent does not say which process it started")
+        self._lives(started["pid"])
+        self._memory = space.record.spec.memory
+        if self._follower is None:
+            self._follower = asyncio.create_task(self._follow(), name=f"kernel {self.record.id}")
+
+    def resume(self) -> None:
+        """Go on with a kernel that an earlier daemon started."""
+        self._lives(0)
+        self._follower = asyncio.create_task(self._follow_again(), name=f"kernel {self.record.id}")
+
+    async def signal(self, number: int) -> None:
+        """Signal its process group; one that has ended is no error."""
+        if self.state is KernelState.RUNNING:
+            link = await self._spaces.link(self.record.space)
+            await link.call("kernel.signal", {"id": self.record.short, "signal": number})
+
+    async def shutdown(self, *, restart: bool) -> None:
+        """Ask it to end, insist after GRACE seconds, and return when it has ended."""
+        request = compose("shutdown_request", {"restart": restart}, identities=[OWN_IDENTITY])
+        try:
+            async with asyncio.timeout(GRACE):
+                await self._request(CONTROL, request)
+                await self._ended.wait()
+        except TimeoutError:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End it at once, and return when it has ended."""
+        await self.signal(signal.SIGKILL)
+        try:
+            async with asyncio.timeout(GRACE):
+                await self._ended.wait()
+        except TimeoutError:
+            raise Unavailable(f"the kernel {self.record.id} does not end") from None
+
+    async def forget(self) -> None:
+        """End it and let its space forget it, if that can be reached."""
+        if await deaths.of_space(self._spaces, self.record.space) is None:
+            link = await self._spaces.link(self.record.space)
+            await link.call("kernel.forget", {"id": self.record.short})
+
+    async def close(self) -> None:
+        """Stop following and close the sockets; the process goes on."""
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.gather(self._follower, return_exceptions=True)
+        if self._acking is not None:
+            self._acking.cancel()
+        if self._flow is not None:
+            self._acknowledge()
+            self._flow.reset()
+        self._outside.close()
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def _lives(self, pid: int) -> None:
+        self._pid = pid
+        self.state = KernelState.RUNNING
+        self.ending = None
+        self._ended.clear()
+        self._alive.set()
+
+    def _dies(self, ending: Ending) -> None:
+        log.info("kernel %s: %r", self.record.id, ending.reason)
+        self.state = KernelState.DEAD
+        self.ending = ending
+        self._alive.clear()
+        self._ended.set()
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    async def _request(self, channel: int, message: Message) -> None:
+        """Pass a request on, in its turn, waking the space if it sleeps."""
+        data = encode([bytes([channel]), *message.signed(self._inside)])
+        async with self._sending:
+            while True:
+                await self._alive.wait()
+                try:
+                    await self._spaces.link(self.record.space)
+                    await self._attached.wait()
+                    if self._flow is not None:
+                        await self._flow.write(data)
+                        return
+                except SpaceError as error:
+                    log.info("kernel %s: a request waits: %s", self.record.id, error)
+                    await asyncio.sleep(RETRY_PAUSE)
+
+    # -- following ---------------------------------------------------------------------------------------------------
+
+    async def _follow_again(self) -> None:
+        """Let clients come back before there is anything to miss."""
+        try:
+            async with asyncio.timeout(RETURN_PATIENCE):
+                await self._outside.iopub.met.wait()
+                await asyncio.sleep(RETURN_SETTLING)
+        except TimeoutError:
+            pass
+        await self._follow()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._alive.wait()
+            await self._awake()
+            try:
+                ending = await deaths.of_space(self._spaces, self.record.space)
+                if ending is not None:
+                    self._dies(ending)
+                    continue
+                link = await self._spaces.link(self.record.space)
+                flow = await link.open("kernel.attach", {"id": self.record.short, "received": self._received})
+                await self._read(flow)
+            except Refused as error:
+                if error.field == "not_found":
+                    self._dies(Ending(1, "the processes of its space were ended"))
+            except (SpaceError, ZmtpError) as error:
+                log.info("kernel %s: %s", self.record.id, error)
+            await asyncio.sleep(RETRY_PAUSE)
+
+    async def _awake(self) -> None:
+        """Wait while the space sleeps: looking after a kernel is no reason to wake it."""
+        while await deaths.is_asleep(self._spaces, self.record.space):
+            self.space_changed.clear()
+            await self.space_changed.wait()
+
+    async def _read(self, flow: Flow) -> None:
+        """Take what one flow brings, until it is lost."""
+        framer = Framer()
+        try:
+            while (item := await flow.read()) is not None:
+                if isinstance(item, Chunk):
+                    for parts in framer.receive(item.data):
+                        self._take(parts)
+                    self._unacknowledged_bytes += len(item.data)
+                    self._acknowledge_soon()
+                    await self._outside.catch_up()
+                else:
+                    self._meet(flow, item)
+        finally:
+            self._attached.clear()
+            self._flow = None
+            flow.reset()
+
+    def _meet(self, flow: Flow, greeting: dict[str, Any]) -> None:
+        self._flow = flow
+        self._attached.set()
+        if isinstance(greeting.get("pid"), int):
+            self._pid = greeting["pid"]
+        if greeting.get("running") is False:
+            self._dies(Ending(1, "it ended while nobody looked"))
+
+    def _take(self, parts: list[bytes]) -> None:
+        """Deal with one numbered message; what cannot be understood is counted and ignored."""
+        try:
+            if len(parts[0]) != HEAD.size:
+                raise Malformed("no number")
+            number, channel = HEAD.unpack(parts[0])
+            if number <= self._received:
+                return  # the agent sent it again, not knowing that it had arrived
+            self._received = number
+            if channel == EVENT:
+                self._learn(b"".join(parts[1:]))
+                return
+            message = Message.parse(parts[1:])
+            if message.header()["msg_type"] != "iopub_welcome":
+                self._outside.deliver(channel, message)
+        except Malformed as error:
+            self.ignored += 1
+            log.debug("kernel %s: a message is ignored: %s", self.record.id, error)
+
+    def _learn(self, event: bytes) -> None:
+        try:
+            report = json.loads(event)
+        except (ValueError, RecursionError):
+            raise Malformed("an event is not JSON") from None
+        if isinstance(report, dict) and report.get("exited") == self._pid:
+            self._dies(deaths.of_process(report, self._memory))
+
+    # -- acknowledgement ---------------------------------------------------------------------------------------------
+
+    def _acknowledge_soon(self) -> None:
+        if self._unacknowledged_bytes >= ACK_BYTES:
+            self._acknowledge()
+        elif self._acking is None:
+            self._acking = asyncio.get_running_loop().call_later(ACK_DELAY, self._acknowledge)
+
+    def _acknowledge(self) -> None:
+        if self._acking is not None:
+            self._acking.cancel()
+            self._acking = None
+        self._unacknowledged_bytes = 0
+        if self._flow is not None and self._received > self._acknowledged:
+            self._acknowledged = self._received
+            self._flow.send({"ack": self._received})

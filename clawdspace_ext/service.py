@@ -1,0 +1,360 @@
+"""The verbs on spaces, one at a time per space, over whatever engines there are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from .errors import Conflict, InvalidRequest, NotFound, SpaceError, Unavailable
+from .link import Link
+from .processes import SpaceProcess, start_process
+from .protocols import Engine
+from .spaces import (
+    TRANSITIONS,
+    Death,
+    ExecRequest,
+    ExecResult,
+    KeptVolume,
+    Space,
+    SpaceRecord,
+    SpaceSpec,
+    SpaceState,
+    Usage,
+    check_name,
+)
+
+log = logging.getLogger(__name__)
+
+FRESH = 1.0
+RECONCILE = 30.0
+NO_ENGINE = "start Docker, or install bubblewrap (Debian: apt-get install bubblewrap); `clawdspace doctor` tells more"
+
+
+class Spaces:
+    """Satisfies ``SpaceHost``.  ``engines``: the first is the default for new spaces.
+
+    What the engines say is kept for FRESH seconds; a verb on a space with a living link does not ask them at all.
+    """
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        self._engines = list(engines)
+        self._known: dict[str, Space] = {}
+        self._read_at = float("-inf")
+        self._reading = asyncio.Lock()
+        self._links: dict[str, Link] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._reserved: set[str] = set()
+        self._activity: dict[str, datetime] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self._keeper: asyncio.Task[None] | None = None
+
+    # -- engines -----------------------------------------------------------------------------------------------------
+
+    @property
+    def engines(self) -> Sequence[Engine]:
+        """The engines in use, the default first."""
+        return tuple(self._engines)
+
+    def add_engine(self, engine: Engine, *, default: bool = False) -> None:
+        """Serve the spaces of one more engine, found later."""
+        self._engines.insert(0 if default else len(self._engines), engine)
+        self._read_at = float("-inf")
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call back whenever a space has come, gone or changed its state."""
+        self._listeners.append(listener)
+
+    async def begin(self) -> None:
+        """Take stock: learn what exists, remove what was never finished, and keep in step from now on."""
+        for engine in self._engines:
+            try:
+                for space_id in await engine.orphans():
+                    log.info("removing %s, which was never finished", space_id)
+                    await engine.destroy(space_id, remove_files=False)
+            except SpaceError as error:
+                log.warning("%s: %s", engine.name, error)
+        await self._refresh()
+        self._keeper = asyncio.create_task(self._keep_in_step(), name="reconcile")
+
+    async def close(self) -> None:
+        """Let go of links and engines; spaces go on."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+        for link in list(self._links.values()):
+            await link.close("the daemon leaves")
+        for engine in self._engines:
+            await engine.close()
+
+    # -- verbs -------------------------------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        name: str,
+        spec: SpaceSpec,
+        *,
+        owner: str,
+        adopt_volume: bool = False,
+        engine: str | None = None,
+        ephemeral: bool = False,
+    ) -> Space:
+        """Make a space and start it; when anything fails, nothing of it is left.  See ``SpaceHost``."""
+        check_name(name)
+        chosen = self._choose(engine)
+        await self._refresh()
+        if name in self._known or name in self._reserved:
+            raise Conflict(f"there is a space named {name} already", field="name", remedy="choose another name")
+        self._reserved.add(name)
+        try:
+            adopt = await self._adoptable(chosen, name, owner) if adopt_volume else None
+            record = SpaceRecord(secrets.token_hex(6), name, owner, spec, datetime.now(UTC), ephemeral)
+            await self._make(chosen, record, adopt)
+        finally:
+            self._reserved.discard(name)
+        self._activity[record.id] = datetime.now(UTC)
+        await self._refresh(force=True)
+        return await self.get(name)
+
+    async def list(self) -> Sequence[Space]:
+        """Return every space, by name."""
+        await self._refresh()
+        return [self._dated(self._known[name]) for name in sorted(self._known)]
+
+    async def get(self, name: str) -> Space:
+        """Return one space.  Raises NotFound."""
+        await self._refresh()
+        return self._dated(self._get(name))
+
+    async def start(self, name: str) -> Space:
+        """Wake a paused space or start a stopped one, and wait until its agent answers."""
+        await self._refresh()
+        async with self._exclusive(name) as space:
+            await self._awaken(space)
+        return await self.get(name)
+
+    async def pause(self, name: str) -> Space:
+        """Put a running space to sleep, its memory kept; a stopped one stays stopped."""
+        await self._refresh()
+        async with self._exclusive(name) as space:
+            if TRANSITIONS["pause"][space.state] is not space.state:
+                link = self._links.get(space.id)
+                if link is not None:
+                    link.sleep()
+                await self._engine_of(space).pause(space.id)
+                self._note(space, SpaceState.PAUSED)
+        return await self.get(name)
+
+    async def stop(self, name: str) -> Space:
+        """End the processes of a space, its files kept."""
+        await self._refresh()
+        async with self._exclusive(name) as space:
+            await self._hang_up(space.id, "the space was stopped")
+            await self._engine_of(space).stop(space.id)
+            self._note(space, SpaceState.STOPPED)
+        return await self.get(name)
+
+    async def destroy(self, name: str, *, remove_volume: bool = False) -> None:
+        """Remove a space; its files are kept unless told otherwise.  Raises NotFound."""
+        await self._refresh()
+        async with self._exclusive(name) as space:
+            await self._hang_up(space.id, "the space was destroyed")
+            await self._engine_of(space).destroy(space.id, remove_files=remove_volume)
+            del self._known[name]
+            self._activity.pop(space.id, None)
+        self._locks.pop(name, None)
+        self._changed()
+
+    async def exec(self, name: str, request: ExecRequest) -> ExecResult:
+        """Run a command to its end, waking the space if it sleeps."""
+        process = await self._run(name, request, stdin=bool(request.stdin))
+        result = await process.collect(request.stdin)
+        self._touch(name)
+        return result
+
+    async def open_exec(self, name: str, request: ExecRequest) -> SpaceProcess:
+        """Run a command and follow it while it runs; it reads ``request.stdin`` and what is written after."""
+        process = await self._run(name, request, stdin=True)
+        if request.stdin:
+            await process.write(request.stdin)
+        return process
+
+    async def link(self, name: str) -> Link:
+        """Return the connected link of a space, waking the space if it sleeps.  Raises NotFound, Unavailable."""
+        space = self._known.get(name)
+        if space is not None and space.state is SpaceState.RUNNING:
+            link = self._links.get(space.id)
+            if link is not None and link.alive:
+                return link
+        await self._refresh()
+        async with self._exclusive(name) as space:
+            return await self._awaken(space)
+
+    async def usage(self, name: str) -> Usage:
+        """Return the counters of a running or paused space.  Raises NotFound, Conflict for a stopped one."""
+        space = await self.get(name)
+        if space.state is SpaceState.STOPPED:
+            raise Conflict(f"{name} is stopped: it uses nothing but its files", remedy=f"clawdspace start {name}")
+        return await self._engine_of(space).usage(space.id)
+
+    async def death(self, name: str) -> Death | None:
+        """Say why the main process of a stopped space ended, if its engine knows."""
+        space = await self.get(name)
+        return await self._engine_of(space).death(space.id)
+
+    async def kept(self) -> Sequence[KeptVolume]:
+        """Return the files that outlived their space, oldest first."""
+        found = [volume for engine in self._engines for volume in await engine.kept()]
+        return sorted(found, key=lambda volume: volume.created)
+
+    async def remove_kept(self, space_id: str) -> None:
+        """Remove kept files.  Raises NotFound."""
+        for engine in self._engines:
+            if any(volume.id == space_id for volume in await engine.kept()):
+                await engine.remove_kept(space_id)
+                return
+        raise NotFound(f"no kept files have the id {space_id}", remedy="`clawdspace volumes` lists them")
+
+    @property
+    def in_flight(self) -> int:
+        """How many flows are open over all spaces."""
+        return sum(link.flows for link in self._links.values())
+
+    # -- making ------------------------------------------------------------------------------------------------------
+
+    def _choose(self, name: str | None) -> Engine:
+        if not self._engines:
+            raise Unavailable("nothing here can run a space", remedy=NO_ENGINE)
+        for engine in self._engines:
+            if name in (None, engine.name):
+                return engine
+        names = ", ".join(engine.name for engine in self._engines)
+        raise InvalidRequest(f"there is no engine {name!r} here", field="engine", remedy=f"choose one of: {names}")
+
+    async def _adoptable(self, engine: Engine, name: str, owner: str) -> str:
+        found = [volume for volume in await engine.kept() if volume.name == name and volume.owner == owner]
+        if not found:
+            raise NotFound(
+                f"no files were kept of a space named {name}",
+                field="adoptVolume",
+                remedy="`clawdspace volumes` lists kept files",
+            )
+        return max(found, key=lambda volume: volume.created).id
+
+    async def _make(self, engine: Engine, record: SpaceRecord, adopt: str | None) -> None:
+        try:
+            await engine.prepare(record.id, record.spec, adopt=adopt)
+            await engine.claim(record)
+            await engine.start(record.id)
+            await self._link_of(engine, record.id, record.name).connect()
+        except (SpaceError, asyncio.CancelledError) as failure:
+            await self._hang_up(record.id, "creating it failed")
+            await asyncio.shield(engine.destroy(record.id, remove_files=adopt is None))
+            if isinstance(failure, Unavailable):
+                failure.remedy = failure.remedy or "look at `clawdspace daemon logs`"
+            raise
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    async def _refresh(self, *, force: bool = False) -> None:
+        """Ask the engines what exists, unless that was just done."""
+        async with self._reading:
+            if not force and time.monotonic() - self._read_at < FRESH:
+                return
+            found: dict[str, Space] = {}
+            for engine in self._engines:
+                try:
+                    found.update((space.name, space) for space in await engine.list())
+                except Unavailable as error:
+                    log.warning("%s does not answer: %s", engine.name, error)
+                    found.update((n, s) for n, s in self._known.items() if s.engine == engine.name)
+            before, self._known, self._read_at = self._known, found, time.monotonic()
+        for space_id in set(self._links) - {s.id for s in found.values() if s.state is not SpaceState.STOPPED}:
+            if not any(space.id == space_id for space in before.values()):
+                continue  # it is being made
+            await self._hang_up(space_id, "the space is no longer there")
+        if {n: s.state for n, s in before.items()} != {n: s.state for n, s in found.items()}:
+            self._changed()
+
+    async def _keep_in_step(self) -> None:
+        while True:
+            await asyncio.sleep(RECONCILE)
+            await self._refresh(force=True)
+
+    def _get(self, name: str) -> Space:
+        space = self._known.get(name)
+        if space is None:
+            raise NotFound(f"there is no space named {name}", field="name", remedy="`clawdspace list` shows all")
+        return space
+
+    @asynccontextmanager
+    async def _exclusive(self, name: str) -> AsyncIterator[Space]:
+        """Hold a space for one verb; what it is is read once it is held."""
+        self._get(name)
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            yield self._get(name)
+
+    def _engine_of(self, space: Space) -> Engine:
+        return next(engine for engine in self._engines if engine.name == space.engine)
+
+    def _note(self, space: Space, state: SpaceState) -> None:
+        self._known[space.name] = replace(space, state=state)
+        self._changed()
+
+    def _changed(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def _touch(self, name: str) -> None:
+        space = self._known.get(name)
+        if space is not None:
+            self._activity[space.id] = datetime.now(UTC)
+
+    def _dated(self, space: Space) -> Space:
+        return replace(space, last_activity=self._activity.get(space.id, space.started or space.record.created))
+
+    # -- links -------------------------------------------------------------------------------------------------------
+
+    async def _run(self, name: str, request: ExecRequest, *, stdin: bool) -> SpaceProcess:
+        link = await self.link(name)
+        self._touch(name)
+        space = self._get(name)
+        env = {**space.record.spec.env, **request.env}
+        return await start_process(
+            link, secrets.token_hex(6), replace(request, env=env), lambda: self._relink(space.id), stdin=stdin
+        )
+
+    async def _relink(self, space_id: str) -> Link:
+        """Return a connected link to a space that still runs, never waking one that does not."""
+        link = self._links.get(space_id)
+        if link is None:
+            raise Unavailable("the space does not run any more")
+        await link.connect()
+        return link
+
+    def _link_of(self, engine: Engine, space_id: str, name: str) -> Link:
+        if space_id not in self._links:
+            self._links[space_id] = Link(lambda: engine.dial(space_id), name)
+        return self._links[space_id]
+
+    async def _awaken(self, space: Space) -> Link:
+        engine = self._engine_of(space)
+        link = self._link_of(engine, space.id, space.name)
+        if space.state is SpaceState.PAUSED:
+            await engine.resume(space.id)
+        elif space.state is SpaceState.STOPPED:
+            await engine.start(space.id)
+        link.wake()
+        await link.connect()
+        if space.state is not SpaceState.RUNNING:
+            self._note(space, SpaceState.RUNNING)
+        return link
+
+    async def _hang_up(self, space_id: str, reason: str) -> None:
+        link = self._links.pop(space_id, None)
+        if link is not None:
+            await link.close(reason)
