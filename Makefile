@@ -26,7 +26,7 @@ unit contract server kernels e2e: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/$@
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m tests.bench
+	PYTHONPATH=tests $(BIN)/python -m bench
 
 soak: $(VENV)/.installed
 	CLAWDSPACE_SOAK=1 $(BIN)/python -m pytest tests/unit tests/contract tests/e2e -k "order or broken or fuzz or killed or whatever"

@@ -73,11 +73,12 @@ class Daemon:
         await self._spaces.begin()
         server = self._server()
         listener = listen(address)
+        bound = _inode(address)
         server.add_socket(listener)
+        log.info("daemon %s, process %d, listens on %s", __version__, os.getpid(), address)
         lock.record(address)
         _tell_ready()
-        log.info("daemon %s, process %d, listens on %s", __version__, os.getpid(), address)
-        chores = [asyncio.create_task(self._engines.keep_looking()), asyncio.create_task(self._watch(address))]
+        chores = [asyncio.create_task(self._engines.keep_looking()), asyncio.create_task(self._watch(address, bound))]
         await self._leaving.wait()
         log.info("leaving; spaces go on")
         for chore in chores:
@@ -91,9 +92,8 @@ class Daemon:
         sockets = [self._activity.counted_socket(route) for route in SOCKETS]
         return local_server(self._spaces, [*routes, *daemon_routes(self)], sockets)
 
-    async def _watch(self, address: Path) -> None:
+    async def _watch(self, address: Path, bound: int | None) -> None:
         """Leave when nobody needs this daemon, or nobody can reach it because its socket was removed."""
-        bound = _inode(address)
         while True:
             await asyncio.sleep(TICK)
             if _inode(address) != bound:

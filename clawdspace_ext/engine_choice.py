@@ -95,5 +95,5 @@ class EngineChoice:
         del self._missing[name]
         self.reasons.pop(name, None)
         # Both may be found in the same look, in either order; the preferred one is the default all the same.
-        self._spaces.add_engine(engine, default=name == self._order[0])
+        await self._spaces.add_engine(engine, default=name == self._order[0])
         log.info("found %s", name)

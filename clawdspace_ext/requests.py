@@ -180,8 +180,11 @@ def read_control(raw: str) -> Control:
 
 
 def _load(raw: bytes | str) -> dict[str, Any]:
+    text = raw if isinstance(raw, bytes) else raw.encode()
     try:
-        value = json.loads(raw or "{}")
+        value = json.loads(text or b"{}")
+        if rb"\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair passes as text, and is none
     except (ValueError, RecursionError):
         raise InvalidRequest("the body is not JSON", remedy="send a JSON object, in UTF-8") from None
     if not isinstance(value, dict):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from .errors import Conflict, InvalidRequest, NotFound, SpaceError, Unavailable
+from .catalogue import Catalogue
+from .errors import Conflict, NotFound, SpaceError, Unavailable
 from .link import Link
 from .processes import SpaceProcess, start_process
 from .protocols import Engine
@@ -31,27 +31,22 @@ from .spaces import (
 
 log = logging.getLogger(__name__)
 
-FRESH = 1.0
 RECONCILE = 30.0
-NO_ENGINE = "start Docker, or install bubblewrap (Debian: apt-get install bubblewrap); `clawdspace doctor` tells more"
 
 
 class Spaces:
     """Satisfies ``SpaceHost``.  ``engines``: the first is the default for new spaces.
 
-    What the engines say is kept for FRESH seconds; a verb on a space with a living link does not ask them at all.
+    A verb on a space with a living link does not ask its engine what there is.
     """
 
     def __init__(self, engines: Sequence[Engine]) -> None:
-        self._engines = list(engines)
-        self._known: dict[str, Space] = {}
-        self._read_at = float("-inf")
-        self._reading = asyncio.Lock()
+        self._catalogue = Catalogue(engines)
         self._links: dict[str, Link] = {}
+        self._making: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
         self._reserved: set[str] = set()
         self._activity: dict[str, datetime] = {}
-        self._listeners: list[Callable[[], None]] = []
         self._keeper: asyncio.Task[None] | None = None
 
     # -- engines -----------------------------------------------------------------------------------------------------
@@ -59,26 +54,21 @@ class Spaces:
     @property
     def engines(self) -> Sequence[Engine]:
         """The engines in use, the default first."""
-        return tuple(self._engines)
+        return self._catalogue.engines
 
-    def add_engine(self, engine: Engine, *, default: bool = False) -> None:
-        """Serve the spaces of one more engine, found later."""
-        self._engines.insert(0 if default else len(self._engines), engine)
-        self._read_at = float("-inf")
+    async def add_engine(self, engine: Engine, *, default: bool = False) -> None:
+        """Use one more engine, and remove what an earlier daemon left unfinished in it."""
+        await _remove_orphans(engine)
+        self._catalogue.add(engine, default=default)
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call back whenever a space has come, gone or changed its state."""
-        self._listeners.append(listener)
+        self._catalogue.on_change(listener)
 
     async def begin(self) -> None:
         """Take stock: learn what exists, remove what was never finished, and keep in step from now on."""
-        for engine in self._engines:
-            try:
-                for space_id in await engine.orphans():
-                    log.info("removing %s, which was never finished", space_id)
-                    await engine.destroy(space_id, remove_files=False)
-            except SpaceError as error:
-                log.warning("%s: %s", engine.name, error)
+        for engine in self.engines:
+            await _remove_orphans(engine)
         await self._refresh()
         self._keeper = asyncio.create_task(self._keep_in_step(), name="reconcile")
 
@@ -88,7 +78,7 @@ class Spaces:
             self._keeper.cancel()
         for link in list(self._links.values()):
             await link.close("the daemon leaves")
-        for engine in self._engines:
+        for engine in self.engines:
             await engine.close()
 
     # -- verbs -------------------------------------------------------------------------------------------------------
@@ -105,9 +95,9 @@ class Spaces:
     ) -> Space:
         """Make a space and start it; when anything fails, nothing of it is left.  See ``SpaceHost``."""
         check_name(name)
-        chosen = self._choose(engine)
+        chosen = self._catalogue.choose(engine)
         await self._refresh()
-        if name in self._known or name in self._reserved:
+        if self._catalogue.find(name) is not None or name in self._reserved:
             raise Conflict(f"there is a space named {name} already", field="name", remedy="choose another name")
         self._reserved.add(name)
         try:
@@ -117,57 +107,51 @@ class Spaces:
         finally:
             self._reserved.discard(name)
         self._activity[record.id] = datetime.now(UTC)
-        await self._refresh(force=True)
         return await self.get(name)
 
     async def list(self) -> Sequence[Space]:
         """Return every space, by name."""
         await self._refresh()
-        return [self._dated(self._known[name]) for name in sorted(self._known)]
+        return [self._dated(space) for space in self._catalogue.spaces]
 
     async def get(self, name: str) -> Space:
         """Return one space.  Raises NotFound."""
         await self._refresh()
-        return self._dated(self._get(name))
+        return self._dated(self._catalogue.get(name))
 
     async def start(self, name: str) -> Space:
         """Wake a paused space or start a stopped one, and wait until its agent answers."""
-        await self._refresh()
         async with self._exclusive(name) as space:
             await self._awaken(space)
         return await self.get(name)
 
     async def pause(self, name: str) -> Space:
         """Put a running space to sleep, its memory kept; a stopped one stays stopped."""
-        await self._refresh()
         async with self._exclusive(name) as space:
             if TRANSITIONS["pause"][space.state] is not space.state:
                 link = self._links.get(space.id)
                 if link is not None:
                     link.sleep()
-                await self._engine_of(space).pause(space.id)
-                self._note(space, SpaceState.PAUSED)
+                await self._catalogue.engine_of(space).pause(space.id)
+                self._catalogue.note(space, SpaceState.PAUSED)
         return await self.get(name)
 
     async def stop(self, name: str) -> Space:
         """End the processes of a space, its files kept."""
-        await self._refresh()
         async with self._exclusive(name) as space:
             await self._hang_up(space.id, "the space was stopped")
-            await self._engine_of(space).stop(space.id)
-            self._note(space, SpaceState.STOPPED)
+            await self._catalogue.engine_of(space).stop(space.id)
+            self._catalogue.note(space, SpaceState.STOPPED)
         return await self.get(name)
 
     async def destroy(self, name: str, *, remove_volume: bool = False) -> None:
         """Remove a space; its files are kept unless told otherwise.  Raises NotFound."""
-        await self._refresh()
         async with self._exclusive(name) as space:
             await self._hang_up(space.id, "the space was destroyed")
-            await self._engine_of(space).destroy(space.id, remove_files=remove_volume)
-            del self._known[name]
+            await self._catalogue.engine_of(space).destroy(space.id, remove_files=remove_volume)
             self._activity.pop(space.id, None)
+            self._catalogue.forget(name)
         self._locks.pop(name, None)
-        self._changed()
 
     async def exec(self, name: str, request: ExecRequest) -> ExecResult:
         """Run a command to its end, waking the space if it sleeps."""
@@ -185,12 +169,11 @@ class Spaces:
 
     async def link(self, name: str) -> Link:
         """Return the connected link of a space, waking the space if it sleeps.  Raises NotFound, Unavailable."""
-        space = self._known.get(name)
+        space = self._catalogue.find(name)
         if space is not None and space.state is SpaceState.RUNNING:
             link = self._links.get(space.id)
             if link is not None and link.alive:
                 return link
-        await self._refresh()
         async with self._exclusive(name) as space:
             return await self._awaken(space)
 
@@ -199,21 +182,21 @@ class Spaces:
         space = await self.get(name)
         if space.state is SpaceState.STOPPED:
             raise Conflict(f"{name} is stopped: it uses nothing but its files", remedy=f"clawdspace start {name}")
-        return await self._engine_of(space).usage(space.id)
+        return await self._catalogue.engine_of(space).usage(space.id)
 
     async def death(self, name: str) -> Death | None:
         """Say why the main process of a stopped space ended, if its engine knows."""
         space = await self.get(name)
-        return await self._engine_of(space).death(space.id)
+        return await self._catalogue.engine_of(space).death(space.id)
 
     async def kept(self) -> Sequence[KeptVolume]:
         """Return the files that outlived their space, oldest first."""
-        found = [volume for engine in self._engines for volume in await engine.kept()]
+        found = [volume for engine in self.engines for volume in await engine.kept()]
         return sorted(found, key=lambda volume: volume.created)
 
     async def remove_kept(self, space_id: str) -> None:
         """Remove kept files.  Raises NotFound."""
-        for engine in self._engines:
+        for engine in self.engines:
             if any(volume.id == space_id for volume in await engine.kept()):
                 await engine.remove_kept(space_id)
                 return
@@ -226,15 +209,6 @@ class Spaces:
 
     # -- making ------------------------------------------------------------------------------------------------------
 
-    def _choose(self, name: str | None) -> Engine:
-        if not self._engines:
-            raise Unavailable("nothing here can run a space", remedy=NO_ENGINE)
-        for engine in self._engines:
-            if name in (None, engine.name):
-                return engine
-        names = ", ".join(engine.name for engine in self._engines)
-        raise InvalidRequest(f"there is no engine {name!r} here", field="engine", remedy=f"choose one of: {names}")
-
     async def _adoptable(self, engine: Engine, name: str, owner: str) -> str:
         found = [volume for volume in await engine.kept() if volume.name == name and volume.owner == owner]
         if not found:
@@ -246,6 +220,7 @@ class Spaces:
         return max(found, key=lambda volume: volume.created).id
 
     async def _make(self, engine: Engine, record: SpaceRecord, adopt: str | None) -> None:
+        self._making.add(record.id)
         try:
             await engine.prepare(record.id, record.spec, adopt=adopt)
             await engine.claim(record)
@@ -257,60 +232,36 @@ class Spaces:
             if isinstance(failure, Unavailable):
                 failure.remedy = failure.remedy or "look at `clawdspace daemon logs`"
             raise
+        finally:
+            self._catalogue.expire()
+            await self._refresh()
+            self._making.discard(record.id)
 
     # -- state -------------------------------------------------------------------------------------------------------
 
-    async def _refresh(self, *, force: bool = False) -> None:
-        """Ask the engines what exists, unless that was just done."""
-        async with self._reading:
-            if not force and time.monotonic() - self._read_at < FRESH:
-                return
-            found: dict[str, Space] = {}
-            for engine in self._engines:
-                try:
-                    found.update((space.name, space) for space in await engine.list())
-                except Unavailable as error:
-                    log.warning("%s does not answer: %s", engine.name, error)
-                    found.update((n, s) for n, s in self._known.items() if s.engine == engine.name)
-            before, self._known, self._read_at = self._known, found, time.monotonic()
-        for space_id in set(self._links) - {s.id for s in found.values() if s.state is not SpaceState.STOPPED}:
-            if not any(space.id == space_id for space in before.values()):
-                continue  # it is being made
-            await self._hang_up(space_id, "the space is no longer there")
-        if {n: s.state for n, s in before.items()} != {n: s.state for n, s in found.items()}:
-            self._changed()
+    async def _refresh(self) -> None:
+        """Know what exists, and hang up on what does not run any more."""
+        await self._catalogue.refresh()
+        running = {space.id for space in self._catalogue.spaces if space.state is not SpaceState.STOPPED}
+        for space_id in set(self._links) - running - self._making:
+            await self._hang_up(space_id, "the space does not run any more")
 
     async def _keep_in_step(self) -> None:
         while True:
             await asyncio.sleep(RECONCILE)
-            await self._refresh(force=True)
-
-    def _get(self, name: str) -> Space:
-        space = self._known.get(name)
-        if space is None:
-            raise NotFound(f"there is no space named {name}", field="name", remedy="`clawdspace list` shows all")
-        return space
+            self._catalogue.expire()
+            await self._refresh()
 
     @asynccontextmanager
     async def _exclusive(self, name: str) -> AsyncIterator[Space]:
         """Hold a space for one verb; what it is is read once it is held."""
-        self._get(name)
+        await self._refresh()
+        self._catalogue.get(name)
         async with self._locks.setdefault(name, asyncio.Lock()):
-            yield self._get(name)
-
-    def _engine_of(self, space: Space) -> Engine:
-        return next(engine for engine in self._engines if engine.name == space.engine)
-
-    def _note(self, space: Space, state: SpaceState) -> None:
-        self._known[space.name] = replace(space, state=state)
-        self._changed()
-
-    def _changed(self) -> None:
-        for listener in self._listeners:
-            listener()
+            yield self._catalogue.get(name)
 
     def _touch(self, name: str) -> None:
-        space = self._known.get(name)
+        space = self._catalogue.find(name)
         if space is not None:
             self._activity[space.id] = datetime.now(UTC)
 
@@ -322,7 +273,7 @@ class Spaces:
     async def _run(self, name: str, request: ExecRequest, *, stdin: bool) -> SpaceProcess:
         link = await self.link(name)
         self._touch(name)
-        space = self._get(name)
+        space = self._catalogue.get(name)
         env = {**space.record.spec.env, **request.env}
         return await start_process(
             link, secrets.token_hex(6), replace(request, env=env), lambda: self._relink(space.id), stdin=stdin
@@ -342,7 +293,7 @@ class Spaces:
         return self._links[space_id]
 
     async def _awaken(self, space: Space) -> Link:
-        engine = self._engine_of(space)
+        engine = self._catalogue.engine_of(space)
         link = self._link_of(engine, space.id, space.name)
         if space.state is SpaceState.PAUSED:
             await engine.resume(space.id)
@@ -351,10 +302,19 @@ class Spaces:
         link.wake()
         await link.connect()
         if space.state is not SpaceState.RUNNING:
-            self._note(space, SpaceState.RUNNING)
+            self._catalogue.note(space, SpaceState.RUNNING)
         return link
 
     async def _hang_up(self, space_id: str, reason: str) -> None:
         link = self._links.pop(space_id, None)
         if link is not None:
             await link.close(reason)
+
+
+async def _remove_orphans(engine: Engine) -> None:
+    try:
+        for space_id in await engine.orphans():
+            log.info("removing %s, which was never finished", space_id)
+            await engine.destroy(space_id, remove_files=False)
+    except SpaceError as error:
+        log.warning("%s: %s", engine.name, error)

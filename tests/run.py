@@ -60,6 +60,7 @@ def main() -> int:
     """Run it all; return 0 only when nothing failed."""
     count = Count()
     began = time.monotonic()
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     for name, command in CHECKS.items():
         announce(name)
         if subprocess.run(command, cwd=ROOT, check=False).returncode == 0:
@@ -71,7 +72,7 @@ def main() -> int:
             announce(suite)
             report = Path(folder) / f"{suite}.xml"
             command = [sys.executable, "-m", "pytest", f"tests/{suite}", f"--junitxml={report}", "-q"]
-            code = subprocess.run(command, cwd=ROOT, check=False, env={**os.environ, "PYTHONUNBUFFERED": "1"}).returncode
+            code = subprocess.run(command, cwd=ROOT, check=False, env=environment).returncode
             before = count.failed
             count.add(report, suite)
             if code not in (0, 1) and count.failed == before:

@@ -95,9 +95,9 @@ class KernelProcess:
         # With it, ipykernel would watch a parent that it does not have here, and leave.
         environment.pop("JPY_PARENT_PID", None)
         log_r, log_w = os.pipe()
-        null = os.open(os.devnull, os.O_RDONLY)
+        null = os.open(os.devnull, os.O_RDWR)
         try:
-            self.pid = self._agent.spawn(argv, environment, cwd, [null, log_w, log_w])
+            self.pid = self._agent.spawn(argv, environment, cwd, [null, null, log_w])
         except OSError:
             os.close(log_r)
             raise

@@ -115,7 +115,10 @@ class ForwardSocket(JsonErrors, AccessMixin, WebSocketMixin, websocket.WebSocket
         await self.demand(self._route.action)
         upstream: Upstream = self.settings["clawdspace_upstream"]
         self.upstream = await upstream.connect(_target(self._route.path, path, self), _headers(self))
-        await super().get(**path)
+        try:
+            await super().get(**path)  # returns when the websocket is closed, or was refused
+        finally:
+            self.on_close()
 
     def open(self, **path: str) -> None:
         """Start carrying what the daemon says."""
@@ -133,10 +136,6 @@ class ForwardSocket(JsonErrors, AccessMixin, WebSocketMixin, websocket.WebSocket
         """Take the daemon's side down too."""
         if self.upstream is not None:
             self.upstream.close()
-
-    def on_finish(self) -> None:
-        """The same when the upgrade failed."""
-        self.on_close()
 
     async def _pass_on(self, message: str | bytes) -> None:
         if self.upstream is not None:

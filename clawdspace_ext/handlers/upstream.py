@@ -70,13 +70,9 @@ class Upstream:
         """Return a connected websocket.  Raises Unavailable."""
 
         def connect() -> Awaitable[WebSocketClientConnection]:
-            request = HTTPRequest(f"ws://{_AUTHORITY}{target}", headers=headers.copy())
-            return websocket_connect(
-                request,
-                resolver=self._resolver,
-                connect_timeout=CONNECT_TIMEOUT,
-                max_message_size=2 * MAX_MESSAGE,
-            )
+            url = f"ws://{_AUTHORITY}{target}"
+            request = HTTPRequest(url, headers=headers.copy(), connect_timeout=CONNECT_TIMEOUT)
+            return websocket_connect(request, resolver=self._resolver, max_message_size=2 * MAX_MESSAGE)
 
         return await self._reach(connect)
 

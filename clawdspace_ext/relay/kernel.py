@@ -13,9 +13,10 @@ from typing import Any
 from ..agent.frames import Framer, ZmtpError, encode
 from ..agent.kernel_process import CONTROL, EVENT
 from ..agent.spool import HEAD
-from ..errors import Broken, Refused, SpaceError, Unavailable
+from ..errors import Broken, NotFound, Refused, SpaceError, Unavailable
 from ..link import Chunk, Flow
 from ..service import Spaces
+from ..spaces import SpaceState
 from . import deaths
 from .deaths import Ending
 from .messages import Malformed, Message, Signer, compose
@@ -216,9 +217,15 @@ class Kernel:
 
     async def _awake(self) -> None:
         """Wait while the space sleeps: looking after a kernel is no reason to wake it."""
-        while await deaths.is_asleep(self._spaces, self.record.space):
+        while await self._is_asleep():
             self.space_changed.clear()
             await self.space_changed.wait()
+
+    async def _is_asleep(self) -> bool:
+        try:
+            return (await self._spaces.get(self.record.space)).state is SpaceState.PAUSED
+        except NotFound:
+            return False
 
     async def _read(self, flow: Flow) -> None:
         """Take what one flow brings, until it is lost."""

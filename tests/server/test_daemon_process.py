@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -30,12 +31,26 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("CLAWDSPACE_HOME", str(folder))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/no-docker.sock")
     yield folder
-    client = SpacesClient(daemon_process.ensure_daemon())
-    for space in client.list():
-        client.destroy(space.name, remove_volume=True)
-    client.close()
+    with connected() as client:
+        for space in client.list():
+            client.destroy(space.name, remove_volume=True)
     daemon_process.stop()
     shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[SpacesClient]:
+    """A client of the daemon, started if need be."""
+    with contextlib.closing(SpacesClient(daemon_process.ensure_daemon())) as client:
+        yield client
+
+
+def kill() -> int:
+    """Kill the daemon, and return what its number was once it is dead."""
+    killed = pid()
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: daemon_process.running() is None)
+    return killed
 
 
 def daemons(home: Path) -> list[int]:
@@ -94,28 +109,26 @@ def test_ten_starters_at_once_leave_one_daemon(home: Path) -> None:
 
 
 def test_a_killed_daemon_is_replaced_at_once_and_its_spaces_go_on(home: Path) -> None:
-    client = SpacesClient(daemon_process.ensure_daemon())
-    client.create("dev")
-    client.exec("dev", ExecRequest(("sh", "-c", "echo kept > file; sleep 1000 >/dev/null 2>&1 & echo $! > pid")))
-    killed = pid()
-    os.kill(killed, signal.SIGKILL)
+    with connected() as client:
+        client.create("dev")
+        client.exec("dev", ExecRequest(("sh", "-c", "echo kept > file; sleep 1000 >/dev/null 2>&1 & echo $! > pid")))
+    killed = kill()
 
-    client = SpacesClient(daemon_process.ensure_daemon())
-
-    assert pid() != killed
-    assert [(space.name, str(space.state)) for space in client.list()] == [("dev", "running")]
-    result = client.exec("dev", ExecRequest(("sh", "-c", "cat file; kill -0 $(cat pid) && echo alive")))
-    assert result.stdout == b"kept\nalive\n"
+    with connected() as client:
+        assert pid() != killed
+        assert [(space.name, str(space.state)) for space in client.list()] == [("dev", "running")]
+        result = client.exec("dev", ExecRequest(("sh", "-c", "cat file; kill -0 $(cat pid) && echo alive")))
+        assert result.stdout == b"kept\nalive\n"
 
 
 def test_a_daemon_killed_again_and_again_is_always_replaced(home: Path) -> None:
     for _ in range(5):
         daemon_process.ensure_daemon()
-        os.kill(pid(), signal.SIGKILL)
+        kill()
 
     daemon_process.ensure_daemon()
 
-    wait_until(lambda: daemons(home) == [pid()])
+    assert daemons(home) == [pid()]
 
 
 def test_stopping_leaves_no_process_and_no_socket(home: Path) -> None:
@@ -142,14 +155,15 @@ def test_a_daemon_that_hangs_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_sigterm_ends_the_daemon_quickly_and_leaves_spaces_alone() -> None:
-    client = SpacesClient(daemon_process.ensure_daemon())
-    client.create("dev")
+    with connected() as client:
+        client.create("dev")
     started = time.monotonic()
     os.kill(pid(), signal.SIGTERM)
     wait_until(lambda: daemon_process.running() is None)
 
     assert time.monotonic() - started < 2
-    assert str(SpacesClient(daemon_process.ensure_daemon()).get("dev").state) == "running"
+    with connected() as client:
+        assert str(client.get("dev").state) == "running"
 
 
 def test_a_daemon_that_nobody_needs_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,13 +175,13 @@ def test_a_daemon_that_nobody_needs_leaves(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_daemon_stays_while_a_space_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAWDSPACE_DAEMON_IDLE_S", "0.1")
-    client = SpacesClient(daemon_process.ensure_daemon())
-    client.create("dev")
-    started = pid()
-    time.sleep(5)
+    with connected() as client:
+        client.create("dev")
+        started = pid()
+        time.sleep(5)
 
-    assert pid() == started
-    client.pause("dev")
+        assert pid() == started
+        client.pause("dev")
     wait_until(lambda: daemon_process.running() is None)
 
 
@@ -203,9 +217,10 @@ def test_an_older_idle_daemon_is_replaced() -> None:
 
 def test_an_older_daemon_with_something_in_flight_is_used() -> None:
     older = start_version("0.0.1")
-    client = SpacesClient(older.socket)
-    client.create("dev")
-    with client.open_exec("dev", ExecRequest(("cat",))) as process:
+    with contextlib.closing(SpacesClient(older.socket)) as client:
+        client.create("dev")
+        process = client.open_exec("dev", ExecRequest(("cat",)))
+    with process:
         daemon_process.ensure_daemon()
         assert pid() == older.pid
         process.end_stdin()

@@ -154,7 +154,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         """The engine agrees with the model after every step."""
         if not hasattr(self, "spaces"):
             return
-        self.spaces._read_at = float("-inf")
+        self.spaces._catalogue.expire()
         listed = {space.name: space.state for space in self.do(self.spaces.list())}
         assert listed == {name: model.state for name, model in self.model.items()}
 

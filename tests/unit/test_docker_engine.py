@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
 import secrets
 import tarfile
@@ -17,6 +18,7 @@ import pytest
 import pytest_asyncio
 from support.dockerd import Dockerd, NoDocker, shared_dockerd
 
+from clawdspace_ext.agent.hello import MAGIC, hello_frame
 from clawdspace_ext.engines.docker import DockerEngine
 from clawdspace_ext.engines.docker import usage as counters
 from clawdspace_ext.errors import Conflict, InvalidRequest, Unavailable, Unsupported
@@ -83,6 +85,13 @@ async def reach(engine: DockerEngine, space_id: str) -> object:
         return await link.call("processes", {})
     finally:
         await link.close()
+
+
+async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Be a Docker engine that hangs until its client gives up."""
+    await reader.read(100)
+    await asyncio.sleep(2.5)
+    writer.close()
 
 
 def volumes(client: docker.APIClient) -> set[str]:
@@ -246,17 +255,21 @@ async def test_what_belongs_to_others_is_neither_seen_nor_touched(
     await other.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # docker-py leaks a refused socket
 async def test_the_engine_may_be_killed_while_spaces_run_and_sleep(
     dockerd: Dockerd, engine: DockerEngine, client: docker.APIClient
 ) -> None:
     awake, asleep = await make(engine, "awake"), await make(engine, "asleep")
     before = container_of(client, awake)["State"]["Pid"]
     stream = await engine.dial(asleep)
+    stream.write(hello_frame({"session": "test", "received": 0}))
+    assert (await stream.read()).startswith(MAGIC)
     await engine.pause(asleep)
 
     dockerd.kill()
     with pytest.raises(Unavailable, match="no Docker engine answers"):
         await engine.list()
+    gc.collect()
     assert await asyncio.wait_for(stream.read(), 5) == b""
     stream.close()
     dockerd.start()
@@ -302,15 +315,16 @@ async def test_a_space_killed_for_its_memory_says_so(engine: DockerEngine, clien
 async def test_no_engine_is_known_within_two_seconds(tmp_path: Path) -> None:
     nobody = DockerEngine(INSTALL, docker_host=f"unix://{tmp_path}/docker.sock")
     silent = DockerEngine(INSTALL, docker_host=f"unix://{tmp_path}/silent.sock")
-    server = await asyncio.start_unix_server(lambda *_: asyncio.sleep(30), tmp_path / "silent.sock")
+    server = await asyncio.start_unix_server(say_nothing, tmp_path / "silent.sock")
     began = asyncio.get_running_loop().time()
     for engine in (nobody, silent):
         with pytest.raises(Unavailable):
             await engine.connect()
         await engine.close()
 
-    assert asyncio.get_running_loop().time() - began < 3
+    assert asyncio.get_running_loop().time() - began < 2.4
     server.close()
+    await asyncio.sleep(1)  # for the server to hang up
 
 
 async def test_an_engine_that_cannot_be_dialled_is_refused_at_once() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
@@ -141,7 +140,7 @@ async def test_a_verb_on_a_living_space_does_not_ask_the_engine(spaces: Spaces) 
     await spaces.exec("dev", sh("true"))
     engine = spaces.engines[0]
     engine.list = engine.dial = None  # type: ignore[method-assign,assignment]
-    spaces._read_at = time.monotonic() - 100
+    spaces._catalogue.expire()
 
     assert (await spaces.exec("dev", sh("true"))).exit_code == 0
 

@@ -35,11 +35,13 @@ _ETC_OF_HOST = (
     "/etc/terminfo",
 )
 
-# Runs in the space: starts the agent, tells the host that it did, and keeps the listening socket from the agent's
-# children, for whoever holds it could answer in the agent's place.
+# Runs in the space: starts the agent and tells the host so.  The listening socket is kept from the agent's children,
+# for whoever holds it could answer in the agent's place.  Until the agent handles SIGTERM itself there is nothing to
+# end but this; a process 1 without a handler would ignore it.
 _START_AGENT = (
-    "import os, sys; sys.path.insert(0, '/run/clawdspace'); from agent.main import main; "
-    "os.set_inheritable({listen}, False); os.write({ready}, b'1'); os.close({ready}); main()"
+    "import os, signal, sys; sys.path.insert(0, '/run/clawdspace'); from agent.main import main; "
+    "signal.signal(signal.SIGTERM, lambda *_: os._exit(0)); os.set_inheritable({listen}, False); "
+    "os.write({ready}, b'1'); os.close({ready}); main()"
 )
 
 

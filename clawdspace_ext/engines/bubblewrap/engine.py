@@ -55,8 +55,8 @@ class BubblewrapEngine:
     async def prepare(self, space_id: str, spec: SpaceSpec, *, adopt: str | None = None) -> None:
         """Make a sandbox's files, with new or kept ones as its /workspace.
 
-        Raises Unsupported for any image but IMAGE, Conflict when the id is in use, NotFound when there
-        are no such kept files.
+        Raises Unsupported for any image but IMAGE, Conflict when the id or the kept files are in use,
+        NotFound when there are none.
         """
         if spec.image not in (None, IMAGE):
             raise Unsupported(

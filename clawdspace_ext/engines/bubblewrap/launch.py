@@ -1,11 +1,15 @@
 """Starting bubblewrap so that the sandbox outlives whoever started it.
 
-status.json   the launch, see ``status.py``
-agent.sock    where the agent is reached; bound here, outside the sandbox, and inherited by the agent
-log           what bubblewrap and the agent's interpreter complain of
-etc/          files for the space's /etc
-packages      the folders of Python packages, one a line
-env-X.Y/      the layer over the Python of that version
+In a sandbox's folder:
+
+    status.json   the launch, see ``status.py``
+    agent.sock    where the agent is reached; bound here, outside the sandbox, and inherited by the agent
+    log           what bubblewrap and the agent's interpreter complain of
+    etc/          files for the space's /etc
+    packages      the folders of Python packages, one a line
+    env-X.Y/      the layer over the Python of that version
+
+The last three are written anew by each launch, except a layer that is there.
 """
 
 from __future__ import annotations

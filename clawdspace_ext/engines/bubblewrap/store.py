@@ -17,18 +17,17 @@ import fcntl
 import logging
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...errors import Broken, Conflict, NotFound, Unavailable
+from ...errors import Broken, Conflict, NotFound
 from ...spaces import SpaceRecord, SpaceSpec
+from .durable import RUBBISH, delete, rubbish_name, set_aside, sync, write
 from .records import Prepared, read_prepared, read_record, write_prepared, write_record
 
 log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[0-9a-f]{12}")
-_RUBBISH = ".rubbish-"
 
 
 class Store:
@@ -48,28 +47,38 @@ class Store:
     def create(self, space_id: str, spec: SpaceSpec, adopt: str | None) -> None:
         """Make a sandbox's folder, with a new volume or the kept one of the space ``adopt``.
 
-        Raises Conflict when the id is in use, NotFound when there are no files to adopt.
+        Raises Conflict when the id or the kept files are in use, NotFound when there are no such files.
         """
         folder = self.folder(space_id)
         with self._locked():
             if folder.exists():
                 raise Conflict(f"there is a sandbox {space_id} already")
-            volume = self._create_volume(space_id) if adopt is None else self._kept_volume(adopt)
+            volume = self._create_volume(space_id) if adopt is None else self._adoptable(adopt)
             prepared = Prepared(volume.name, (volume / "workspace").stat().st_uid, spec)
-            unfinished = _rubbish_name(folder)
+            unfinished = rubbish_name(folder)
             unfinished.mkdir(mode=0o700)
-            _write(unfinished / "prepared.json", write_prepared(prepared))
+            write(unfinished / "prepared.json", write_prepared(prepared))
             unfinished.rename(folder)
 
     def _create_volume(self, volume_id: str) -> Path:
         uid = self._free_uid()
         volume = self._volumes / volume_id
-        workspace = volume / "workspace"
-        volume.mkdir(mode=0o700)
+        unfinished = rubbish_name(volume)
+        unfinished.mkdir(mode=0o700)
+        workspace = unfinished / "workspace"
         workspace.mkdir()
         os.chown(workspace, uid, uid)
         workspace.chmod(0o755)
-        return volume
+        return unfinished.rename(volume)
+
+    def _adoptable(self, space_id: str) -> Path:
+        for volume in self._volumes.iterdir():
+            record = self._volume_record(volume) if _is_entry(volume) else None
+            if record is not None and record.id == space_id:
+                if volume.name in self._volumes_in_use():
+                    raise Conflict("the kept files are in use by another space")
+                return volume
+        raise NotFound(f"there are no kept files of a space {space_id}")
 
     def _free_uid(self) -> int:
         if self._first_uid is None:
@@ -84,7 +93,8 @@ class Store:
         """
         folder = self.folder(record.id)
         with self._locked():
-            earlier = self._volume_record(self._volumes / self.prepared(record.id).volume)
+            volume = self._volumes / self.prepared(record.id).volume
+            earlier = self._volume_record(volume)
             if earlier is not None and earlier.owner != record.owner:
                 raise Conflict("the kept files belong to somebody else")
             for other in self.records():
@@ -92,9 +102,9 @@ class Store:
                     raise Conflict(f"there is a space named {record.name} already", field="name")
                 if other.id == record.id and other != record:
                     raise Conflict(f"the sandbox {record.id} is the space {other.name} already")
-            _write(folder / "record.json", write_record(record))
-            for parent in (self._spaces, self._volumes):
-                _sync(parent)
+            write(folder / "record.json", write_record(record))
+            for parent in (self._spaces, self._volumes, volume):
+                sync(parent)
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -146,11 +156,11 @@ class Store:
             in_use = self._volumes_in_use()
             for folder in _without_record(self._volumes):
                 if folder.name not in in_use:
-                    _set_aside(folder)
-            rubbish = [path for parent in (self._spaces, self._volumes) for path in parent.glob(f"{_RUBBISH}*")]
+                    set_aside(folder)
+            rubbish = [path for parent in (self._spaces, self._volumes) for path in parent.glob(f"{RUBBISH}*")]
             found = [folder.name for folder in _without_record(self._spaces)]
         for path in rubbish:
-            _delete(path)
+            delete(path)
         return found
 
     def _volumes_in_use(self) -> set[str]:
@@ -179,12 +189,6 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def _kept_volume(self, space_id: str) -> Path:
-        for volume, record in self.kept().items():
-            if record.id == space_id:
-                return volume
-        raise NotFound(f"there are no kept files of a space {space_id}")
-
     def remove(self, space_id: str, *, remove_files: bool) -> None:
         """Remove a sandbox that does not run.  Nothing there is no error.
 
@@ -198,19 +202,22 @@ class Store:
             prepared, record = self.prepared(space_id), self.record(space_id)
             volume = self._volumes / prepared.volume
             if record is not None and not remove_files:
-                _write(volume / "record.json", write_record(record))
-            gone = [_set_aside(folder)]
+                write(volume / "record.json", write_record(record))
+            gone = [set_aside(folder)]
             self._records.pop(space_id, None)
             if (record is not None and remove_files) or not (volume / "record.json").exists():
-                gone.append(_set_aside(volume))
+                gone.append(set_aside(volume))
         for rubbish in gone:
-            _delete(rubbish)
+            delete(rubbish)
 
     def remove_kept(self, space_id: str) -> None:
         """Remove the kept files of a space.  Raises NotFound."""
         with self._locked():
-            rubbish = _set_aside(self._kept_volume(space_id))
-        _delete(rubbish)
+            volumes = [volume for volume, record in self.kept().items() if record.id == space_id]
+            if not volumes:
+                raise NotFound(f"there are no kept files of a space {space_id}")
+            rubbish = set_aside(volumes[0])
+        delete(rubbish)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -226,44 +233,3 @@ def _is_entry(folder: Path) -> bool:
 
 def _without_record(parent: Path) -> list[Path]:
     return [folder for folder in parent.iterdir() if _is_entry(folder) and not (folder / "record.json").exists()]
-
-
-def _rubbish_name(folder: Path) -> Path:
-    """Return a name beside ``folder`` for what is not there yet, or not any more."""
-    return folder.with_name(f"{_RUBBISH}{folder.name}-{os.urandom(4).hex()}")
-
-
-def _set_aside(folder: Path) -> Path:
-    """Take a folder out of sight in one step, durably, and return where its removal can take its time."""
-    rubbish = _rubbish_name(folder)
-    folder.rename(rubbish)
-    _sync(folder.parent)
-    return rubbish
-
-
-def _delete(folder: Path) -> None:
-    """Delete a tree that a space may have filled: as deep as it likes, and with folders nobody may enter."""
-    for command in (["rm", "-rf"], ["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
-        done = subprocess.run([*command, "--", folder], stderr=subprocess.PIPE, check=False)
-        if not folder.exists():
-            return
-    raise Unavailable(f"cannot delete {folder}: {done.stderr.decode(errors='replace').strip()[:300]}")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that is whole after any crash, or not there."""
-    unfinished = path.with_name(f".{path.name}.new")
-    with unfinished.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -6,19 +6,22 @@ import asyncio
 import contextlib
 import functools
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import requests
 from docker import APIClient
 from docker.errors import APIError, DockerException
+from docker.utils import version_lt
 
 from ...errors import Broken, Conflict, InvalidRequest, NotFound, SpaceError, Unavailable, Unsupported
 
 T = TypeVar("T")
 
+#: The first with private cgroup namespaces: Docker 20.10.
+OLDEST_API = "1.41"
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 THREADS = 8
 CALL_SECONDS = 15.0
@@ -64,7 +67,7 @@ class DockerApi:
         with translated(self.host):
             with self._connecting:
                 if self._client is None:
-                    self._client = APIClient(self.host, version="auto", timeout=int(CREATE_SECONDS))
+                    self._client = _negotiated(self.host, self.socket)
             return call(self._client)
 
     def close(self) -> None:
@@ -72,6 +75,19 @@ class DockerApi:
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._client is not None:
             self._client.close()
+
+
+def _negotiated(host: str, path: str) -> APIClient:
+    """Return a client that speaks the engine's version of the API.  Raises Unsupported when that is too old."""
+    with socket.socket(socket.AF_UNIX) as knock:  # docker-py leaks a socket each time nobody listens
+        knock.settimeout(CONNECT_SECONDS)
+        knock.connect(path)
+    timeout = int(CREATE_SECONDS)
+    with contextlib.closing(APIClient(host, version=OLDEST_API, timeout=timeout)) as probe:
+        version = str(probe.version(api_version=False)["ApiVersion"])
+    if version_lt(version, OLDEST_API):
+        raise Unsupported(f"the Docker engine at {host} is too old", remedy="install Docker 20.10 or newer")
+    return APIClient(host, version=version, timeout=timeout)
 
 
 def create_container(client: APIClient, config: Mapping[str, Any], name: str) -> str:
@@ -88,13 +104,13 @@ def image_id(client: APIClient, image: str) -> str:
 
 @contextlib.contextmanager
 def translated(host: str) -> Iterator[None]:
-    """Turn what docker-py and requests raise into SpaceError."""
+    """Turn what docker-py, requests and sockets raise into SpaceError."""
     try:
         yield
     except APIError as error:
         kind = _BY_STATUS.get(error.status_code or 500, Unavailable if error.is_server_error() else Broken)
         raise kind(f"Docker: {error.explanation or error}") from error
-    except (DockerException, requests.RequestException) as error:
+    except (DockerException, OSError) as error:  # what requests raises is an OSError
         raise Unavailable(
             f"no Docker engine answers at {host}: {error}",
             remedy="start Docker, or set DOCKER_HOST; on Linux your user must be allowed to use its socket",
