@@ -14,15 +14,20 @@ import signal
 import sys
 from pathlib import Path
 
+from clawdspace_kernels.specs import KernelSpecs
+from jupyter_core.paths import jupyter_data_dir
 from tornado.httpserver import HTTPServer
 
 from . import __version__, daemon_log, paths
 from .daemon_activity import Activity
 from .daemon_lock import DaemonLock, listen
 from .engine_choice import EngineChoice, finders
+from .follower import Follower
 from .handlers.daemon import daemon_routes
+from .handlers.kernels import routes_of
 from .handlers.local import local_server
 from .handlers.routes import ROUTES, SOCKETS
+from .relay import Kernels
 from .service import Spaces
 
 log = logging.getLogger("clawdspace_ext.daemon")  # not "__main__"
@@ -40,8 +45,12 @@ class Daemon:
     """Puts the parts together, and serves until told to leave or until nobody needs it."""
 
     def __init__(self, data_dir: Path, runtime_dir: Path) -> None:
+        install = install_id(data_dir)
         self._spaces = Spaces([])
-        self._engines = EngineChoice(self._spaces, finders(install_id(data_dir), data_dir))
+        self._kernels = Kernels(self._spaces, data_dir, runtime_dir)
+        self._specs = KernelSpecs(Path(jupyter_data_dir()), install)
+        self._specs_follower = Follower("kernel specs", self._sync_specs)
+        self._engines = EngineChoice(self._spaces, finders(install, data_dir))
         self._activity = Activity(self._spaces)
         self._leaving = asyncio.Event()
         self._idle_exit = float(os.environ.get("CLAWDSPACE_DAEMON_IDLE_S") or IDLE_EXIT)
@@ -71,6 +80,7 @@ class Daemon:
             asyncio.get_running_loop().add_signal_handler(number, self._leaving.set)
         await self._engines.look()
         await self._spaces.begin()
+        await self._kernels.recover()
         server = self._server()
         listener = listen(address)
         bound = _inode(address)
@@ -78,7 +88,7 @@ class Daemon:
         log.info("daemon %s, process %d, listens on %s", __version__, os.getpid(), address)
         lock.record(address)
         _tell_ready()
-        chores = [asyncio.create_task(self._engines.keep_looking()), asyncio.create_task(self._watch(address, bound))]
+        chores = self._begin_chores(address, bound)
         await self._leaving.wait()
         log.info("leaving; spaces go on")
         for chore in chores:
@@ -88,9 +98,20 @@ class Daemon:
         await self._close()
 
     def _server(self) -> HTTPServer:
-        routes = [self._activity.counted(route) for route in ROUTES]
+        routes = [self._activity.counted(route) for route in (*ROUTES, *routes_of(self._kernels))]
         sockets = [self._activity.counted_socket(route) for route in SOCKETS]
         return local_server(self._spaces, [*routes, *daemon_routes(self)], sockets)
+
+    def _begin_chores(self, address: Path, bound: int | None) -> list[asyncio.Task[None]]:
+        self._spaces.on_change(self._specs_follower.poke)
+        self._specs_follower.poke()
+        work = (self._engines.keep_looking(), self._specs_follower.run(), self._watch(address, bound))
+        return [asyncio.create_task(chore) for chore in work]
+
+    async def _sync_specs(self) -> None:
+        """Give every space that has a name people know its kernel spec."""
+        names = [space.name for space in await self._spaces.list() if not space.record.ephemeral]
+        await asyncio.to_thread(self._specs.sync, names)
 
     async def _watch(self, address: Path, bound: int | None) -> None:
         """Leave when nobody needs this daemon, or nobody can reach it because its socket was removed."""
@@ -107,6 +128,7 @@ class Daemon:
     async def _close(self) -> None:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._kernels.close()
                 await self._spaces.close()
         except TimeoutError:
             log.warning("letting go took too long")

@@ -50,7 +50,7 @@ def _in_space(spec: KernelSpec) -> bool:
 
 
 def arguments(host: str, port: int) -> list[str]:
-    """Return the words for ``jupyter server`` that make it such a server; as the last ones nothing overrides them."""
+    """Return the words for ``jupyter server`` that make it such a server; no file of configuration overrides them."""
     notebooks = paths.private_dir(paths.data_dir() / "notebooks")
     has_lab = importlib.util.find_spec("jupyterlab") is not None
     return [

@@ -10,9 +10,9 @@ import json
 import os
 import signal
 
+from .flow import Flow, Handler
 from .frames import Framer, ZmtpError
 from .kernel_process import EVENT, IOPUB, KernelProcess
-from .flow import Flow, Handler
 from .services import Refuse, number_of, text_of
 from .spool import Spool
 
@@ -45,14 +45,14 @@ class Kernel(Handler):
         """Whether its process is alive."""
         return self.process is not None and self.process.running
 
-    def start(self, argv: List[str], env: Dict[str, str], cwd: str, key: str) -> int:
-        """Start a process, the first or one that takes the place of one that ended; return its pid."""
+    def start(self, argv: List[str], env: Dict[str, str], cwd: str, key: str) -> Dict[str, Any]:
+        """Start a process, the first or one that takes the place of one that ended; tell what the daemon must know."""
         folder = "/tmp/clawdspace-kernel-%s-%s" % (self.id, os.urandom(4).hex())
         process = KernelProcess(self._agent, folder, self._said, self._settle, self._ended, self._is_overfull)
         process.start(argv, env, cwd, key)
         self.process = process
         self._regulate()
-        return process.pid
+        return {"pid": process.pid, "last": self._spool.last}
 
     def forget(self) -> None:
         """End it, with nobody listening any more."""
@@ -165,9 +165,9 @@ class Kernels:
             raise Refuse("invalid", "argv must be a list of texts, and env map names to texts")
         if not all(isinstance(text, str) and "\0" not in text for text in (*argv, *env, *env.values())):
             raise Refuse("invalid", "argv and env must hold texts without NUL characters")
-        pid = kernel.start(argv, env, text_of(args, "cwd", self._agent.workspace), text_of(args, "key"))
+        started = kernel.start(argv, env, text_of(args, "cwd", self._agent.workspace), text_of(args, "key"))
         self._all[kernel_id] = kernel
-        return {"pid": pid}
+        return started
 
     def attach(self, flow: Flow, args: Dict[str, Any]) -> None:
         """Serve a flow of kind ``kernel.attach``."""

@@ -20,12 +20,13 @@ HEAD = struct.Struct(">QB")
 class Spool:
     """Messages in order; those not acknowledged are sent again on the next flow that follows.
 
-    It takes whatever is added: who adds looks at ``size`` (bytes) and stops reading in time.
+    It takes whatever is added: who adds looks at ``size`` (bytes) and stops reading in time.  ``last`` is the number of
+    the newest message.
     """
 
     def __init__(self) -> None:
         self.size = 0
-        self._last = 0
+        self.last = 0
         self._sent: Deque[Tuple[int, bytes]] = deque()
         self._unsent: Deque[Tuple[int, bytes]] = deque()
         self._offset = 0
@@ -33,9 +34,9 @@ class Spool:
 
     def add(self, channel: int, parts: List[bytes]) -> None:
         """Number a message, keep it and send it when there is room."""
-        self._last += 1
-        data = encode([HEAD.pack(self._last, channel), *parts])
-        self._unsent.append((self._last, data))
+        self.last += 1
+        data = encode([HEAD.pack(self.last, channel), *parts])
+        self._unsent.append((self.last, data))
         self.size += len(data)
         self.pump()
 

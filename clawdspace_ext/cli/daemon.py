@@ -41,7 +41,7 @@ def stop() -> None:
 
 
 @daemon.command()
-@click.option("-n", "lines", default=50, show_default=True, help="How many lines.")
+@click.option("-n", "--lines", default=50, show_default=True, help="How many lines.")
 def logs(lines: int) -> None:
     """Print the last lines of its log."""
     click.echo(daemon_process.log_tail(lines), nl=False)

@@ -34,8 +34,8 @@ def serve(host: str, port: int, arguments: tuple[str, ...]) -> None:
     if host in ("127.0.0.1", "localhost", "::1"):
         note("only this machine can reach it; for others: --host 0.0.0.0, on a network you trust or with a certificate")
     sys.stdout.flush()
-    # Ours come last, so that nothing passed on can take them back.
-    server.replace_process([sys.executable, "-m", "jupyter_server", *arguments, *server.arguments(host, port)], env)
+    # An option given twice is an error to Jupyter, so nothing passed on can take back what makes this server safe.
+    server.replace_process([sys.executable, "-m", "jupyter_server", *server.arguments(host, port), *arguments], env)
 
 
 @click.command(context_settings=_PASS_ON, short_help="Start JupyterLab with spaces in it.")

@@ -29,7 +29,7 @@ def raw() -> Iterator[None]:
         yield
         return
     before = termios.tcgetattr(0)
-    tty.setraw(0)
+    tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is not lost
     try:
         yield
     finally:

@@ -123,6 +123,7 @@ class ForwardSocket(JsonErrors, AccessMixin, WebSocketMixin, websocket.WebSocket
     def open(self, **path: str) -> None:
         """Start carrying what the daemon says."""
         super().open(**path)
+        self.set_nodelay(True)
         self._carrier = asyncio.create_task(self._carry())
 
     async def on_message(self, message: str | bytes) -> None:
@@ -134,7 +135,9 @@ class ForwardSocket(JsonErrors, AccessMixin, WebSocketMixin, websocket.WebSocket
 
     def on_close(self) -> None:
         """Take the daemon's side down too."""
-        if self.upstream is not None:
+        if self.upstream is not None and self.upstream.protocol is not None:
+            # At once: a close frame would have to wait behind stdin that the command does not read.
+            self.upstream.protocol.stream.close()
             self.upstream.close()
 
     async def _pass_on(self, message: str | bytes) -> None:

@@ -42,17 +42,21 @@ def of_process(event: dict[str, Any], memory: int) -> Ending:
     return Ending(code, f"exit code {code}" + (f": {said}" if said else ""))
 
 
-async def of_space(spaces: Spaces, name: str) -> Ending | None:
-    """Explain that the kernel's space is no longer there or no longer runs, or return None when it does."""
+async def of_space(spaces: Spaces, name: str, engine: str) -> Ending | None:
+    """Explain that the kernel's space is no longer there or no longer runs, or return None when it does.
+
+    An engine that does not answer, or that the daemon has not found yet, says nothing about its spaces.
+    """
     try:
         space = await spaces.get(name)
         if space.state is not SpaceState.STOPPED:
             return None
         death = await spaces.death(name)
     except NotFound:
-        return Ending(128 + signal.SIGKILL, "the space was destroyed")
+        known = not engine or engine in (known.name for known in spaces.engines)
+        return Ending(128 + signal.SIGKILL, "the space was destroyed") if known else None
     except SpaceError:
-        return None  # an engine that does not answer says nothing about its spaces
+        return None
     if death is not None and death.oom:
         return _out_of_memory(space.record.spec.memory)
     return Ending(128 + signal.SIGKILL, "the space was stopped")

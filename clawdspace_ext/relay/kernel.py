@@ -14,10 +14,11 @@ from ..agent.frames import Framer, ZmtpError, encode
 from ..agent.kernel_process import CONTROL, EVENT
 from ..agent.spool import HEAD
 from ..errors import Broken, NotFound, Refused, SpaceError, Unavailable
-from ..link import Chunk, Flow
+from ..flow import Chunk, Flow
 from ..service import Spaces
 from ..spaces import SpaceState
 from . import deaths
+from .counter import Counter
 from .deaths import Ending
 from .messages import Malformed, Message, Signer, compose
 from .outside import Outside
@@ -65,8 +66,7 @@ class Kernel:
         self._inside = Signer(record.inside_key.encode())
         self._pid = 0
         self._memory = 0
-        self._received = 0
-        self._acknowledged = 0
+        self._received = Counter(self._outside.folder / "received")
         self._unacknowledged_bytes = 0
         self._acking: asyncio.TimerHandle | None = None
         self._flow: Flow | None = None
@@ -95,8 +95,10 @@ class Kernel:
             "kernel.start",
             {"id": self.record.short, "argv": list(ARGV), "env": env, "key": self.record.inside_key},
         )
-        if not isinstance(started, dict) or not isinstance(started.get("pid"), int):
+        if not isinstance(started, dict) or not all(isinstance(started.get(name), int) for name in ("pid", "last")):
             raise Broken("the agent does not say which process it started")
+        if started["last"] < self._received.value:
+            self._received.value = 0  # the space was restarted, and its agent counts from the beginning
         self._lives(started["pid"])
         self._memory = space.record.spec.memory
         if self._follower is None:
@@ -134,7 +136,7 @@ class Kernel:
 
     async def forget(self) -> None:
         """End it and let its space forget it, if that can be reached."""
-        if await deaths.of_space(self._spaces, self.record.space) is None:
+        if await self._space_ending() is None:
             link = await self._spaces.link(self.record.space)
             await link.call("kernel.forget", {"id": self.record.short})
 
@@ -146,8 +148,8 @@ class Kernel:
         if self._acking is not None:
             self._acking.cancel()
         if self._flow is not None:
-            self._acknowledge()
             self._flow.reset()
+        self._received.close()
         self._outside.close()
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -201,12 +203,12 @@ class Kernel:
             await self._alive.wait()
             await self._awake()
             try:
-                ending = await deaths.of_space(self._spaces, self.record.space)
+                ending = await self._space_ending()
                 if ending is not None:
                     self._dies(ending)
                     continue
                 link = await self._spaces.link(self.record.space)
-                flow = await link.open("kernel.attach", {"id": self.record.short, "received": self._received})
+                flow = await link.open("kernel.attach", {"id": self.record.short, "received": self._received.value})
                 await self._read(flow)
             except Refused as error:
                 if error.field == "not_found":
@@ -220,6 +222,9 @@ class Kernel:
         while await self._is_asleep():
             self.space_changed.clear()
             await self.space_changed.wait()
+
+    async def _space_ending(self) -> Ending | None:
+        return await deaths.of_space(self._spaces, self.record.space, self.record.engine)
 
     async def _is_asleep(self) -> bool:
         try:
@@ -259,18 +264,21 @@ class Kernel:
             if len(parts[0]) != HEAD.size:
                 raise Malformed("no number")
             number, channel = HEAD.unpack(parts[0])
-            if number <= self._received:
+            if number <= self._received.value:
                 return  # the agent sent it again, not knowing that it had arrived
-            self._received = number
-            if channel == EVENT:
-                self._learn(b"".join(parts[1:]))
-                return
-            message = Message.parse(parts[1:])
-            if message.header()["msg_type"] != "iopub_welcome":
-                self._outside.deliver(channel, message)
+            self._deliver(channel, parts[1:])
+            self._received.value = number
         except Malformed as error:
             self.ignored += 1
             log.debug("kernel %s: a message is ignored: %s", self.record.id, error)
+
+    def _deliver(self, channel: int, parts: list[bytes]) -> None:
+        if channel == EVENT:
+            self._learn(b"".join(parts))
+            return
+        message = Message.parse(parts)
+        if message.header()["msg_type"] != "iopub_welcome":
+            self._outside.deliver(channel, message)
 
     def _learn(self, event: bytes) -> None:
         try:
@@ -293,6 +301,5 @@ class Kernel:
             self._acking.cancel()
             self._acking = None
         self._unacknowledged_bytes = 0
-        if self._flow is not None and self._received > self._acknowledged:
-            self._acknowledged = self._received
-            self._flow.send({"ack": self._received})
+        if self._flow is not None:
+            self._flow.send({"ack": self._received.value})

@@ -7,10 +7,10 @@ import logging
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ..errors import Conflict, InvalidRequest, NotFound, SpaceError
+from ..errors import Conflict, NotFound, SpaceError
 from ..service import Spaces
 from ..spaces import SpaceSpec, check_env
 from .kernel import Kernel, KernelState
@@ -60,8 +60,6 @@ class Kernels:
         For an id that is known, a new process takes the place of the old one, in the same space behind the same
         sockets.  A throwaway space is destroyed with its kernel.  Raises SpaceError; nothing is left behind then.
         """
-        if not 0 < len(kernel_id) <= 128:
-            raise InvalidRequest("a kernel's id has 1 to 128 characters", field="id")
         check_env(env)
         async with self._locks.setdefault(kernel_id, asyncio.Lock()):
             kernel = self._all.get(kernel_id)
@@ -69,7 +67,7 @@ class Kernels:
                 return await self._start_again(kernel, space)
             record = KernelRecord(
                 id=kernel_id,
-                space=space or f"sandbox-{secrets.token_hex(3)}",
+                space=space or f"sandbox-{secrets.token_hex(4)}",
                 ephemeral=space is None,
                 owner=Owner.of(owner_pid),
                 env=dict(env),
@@ -117,6 +115,9 @@ class Kernels:
         try:
             if record.ephemeral:
                 await self._spaces.create(record.space, SpaceSpec(), owner=user, ephemeral=True)
+            space = await self._spaces.get(record.space)
+            record = replace(record, engine=space.engine)
+            self._records.save(record)
             kernel = await self._add(record)
             await kernel.start()
         except (SpaceError, asyncio.CancelledError):
@@ -148,12 +149,17 @@ class Kernels:
         kernel = self._all.pop(record.id, None)
         if kernel is not None:
             await kernel.close()
+            shutil.rmtree(self._runtime / record.short)
         if record.ephemeral:
-            try:
-                await self._spaces.destroy(record.space, remove_volume=True)
-            except NotFound:
-                pass  # somebody destroyed it before us
+            await self._destroy(record.space)
         self._records.remove(record)
+
+    async def _destroy(self, throwaway: str) -> None:
+        try:
+            if (await self._spaces.get(throwaway)).record.ephemeral:
+                await self._spaces.destroy(throwaway, remove_volume=True)
+        except NotFound:
+            pass  # somebody destroyed it before us
 
     def _spaces_changed(self) -> None:
         for kernel in self._all.values():
@@ -169,16 +175,3 @@ class Kernels:
             pass  # it was shut down at the same time
         except SpaceError as error:
             log.warning("kernel %s: %s", record.id, error)
-
-
-def kernel_model(kernel: Kernel) -> dict[str, Any]:
-    """Return what may be told to everybody who may see the space: no socket, no key."""
-    ending = kernel.ending
-    return {
-        "id": kernel.record.id,
-        "space": kernel.record.space,
-        "state": kernel.state.value,
-        "ephemeral": kernel.record.ephemeral,
-        "exitCode": ending.exit_code if ending else None,
-        "reason": ending.reason if ending else None,
-    }

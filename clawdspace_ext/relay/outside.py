@@ -25,7 +25,8 @@ class Outside:
     """
 
     def __init__(self, folder: Path, key: str, on_request: Callable[[int, Message], Awaitable[None]]) -> None:
-        self._folder = folder
+        self.folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._key = key
         self._signer = Signer(key.encode())
         self._on_request = on_request
@@ -41,7 +42,7 @@ class Outside:
         """What a connection file holds."""
         return {
             "transport": "ipc",
-            "ip": str(self._folder / "c"),
+            "ip": str(self.folder / "c"),
             "key": self._key,
             "signature_scheme": "hmac-sha256",
             **_PORTS,
@@ -49,7 +50,6 @@ class Outside:
 
     async def listen(self) -> None:
         """Begin to listen."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for endpoint in self._endpoints:
             await endpoint.listen()
         self.relink()
@@ -57,17 +57,14 @@ class Outside:
     def relink(self) -> None:
         """Make the links that clients get."""
         for number in _PORTS.values():
-            link = self._folder / f"c-{number}"
+            link = self.folder / f"c-{number}"
             link.unlink(missing_ok=True)
             link.symlink_to(self._socket(number).name)
 
     def close(self) -> None:
-        """Hang up and remove the folder."""
+        """Hang up on every client."""
         for endpoint in self._endpoints:
             endpoint.close()
-        for number in _PORTS.values():
-            (self._folder / f"c-{number}").unlink(missing_ok=True)
-        self._folder.rmdir()
 
     def deliver(self, channel: int, message: Message) -> None:
         """Send what the kernel said: output to all who subscribed, the rest to whom it is addressed."""
@@ -87,7 +84,7 @@ class Outside:
         return (self.iopub, self._heartbeat, *self._routers.values())
 
     def _socket(self, number: int) -> Path:
-        return self._folder / f"s-{number}"
+        return self.folder / f"s-{number}"
 
     def _requests_on(self, channel: int) -> Callable[[Client, list[bytes]], Awaitable[None]]:
         async def take(client: Client, parts: list[bytes]) -> None:

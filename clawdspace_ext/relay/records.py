@@ -20,14 +20,16 @@ log = logging.getLogger(__name__)
 class KernelRecord:
     """One kernel.
 
-    ``id`` is the client's name for it; ``space`` is destroyed with it when it is ``ephemeral``.  ``key`` signs what
-    passes between the daemon and Jupyter clients, ``inside_key`` what passes between the kernel and the agent.
+    ``id`` is the client's name for it; ``space`` is destroyed with it when it is ``ephemeral``.  ``engine`` runs that
+    space; empty until there is one.  ``key`` signs what passes between the daemon and Jupyter clients, ``inside_key``
+    what passes between the kernel and the agent.
     """
 
     id: str
     space: str
     ephemeral: bool
     owner: Owner
+    engine: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     key: str = field(default_factory=lambda: secrets.token_hex(32))
     inside_key: str = field(default_factory=lambda: secrets.token_hex(32))

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from support.kernels import Host, Notebook
+from support.kernels import Host, Notebook, kernel_daemon
 
 from clawdspace_ext.spaces import SpaceSpec
+from clawdspace_kernels.specs import RESOURCES, KernelSpecs
 
 
 @pytest.fixture
@@ -43,3 +44,15 @@ async def notebook(host: Host) -> AsyncIterator[Notebook]:
     notebook = await Notebook(await host.kernel()).ready()
     yield notebook
     notebook.close()
+
+
+@pytest.fixture
+def daemon(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """A daemon with a space named dev and the kernel specs "clawdspace" and "clawdspace-dev"."""
+    monkeypatch.setenv("CLAWDSPACE_HOME", str(home))
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(home / "jupyter"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(home / "jupyter-run"))
+    KernelSpecs(home / "jupyter", "this").sync(["dev"])
+    (home / "jupyter" / "kernels" / "clawdspace").symlink_to(RESOURCES)
+    with kernel_daemon(home) as host:
+        yield host

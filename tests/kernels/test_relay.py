@@ -299,3 +299,12 @@ async def test_starting_a_kernel_again_puts_a_new_process_behind_the_same_socket
     await notebook.text("x = 1")
     assert (await host.kernel()).connection_info == first
     assert await notebook.text("print('x' in globals())") == "False\n"
+
+
+async def test_a_kernel_can_be_restarted_after_its_space_was_stopped(host: Host, notebook: Notebook) -> None:
+    for _ in range(5):
+        await notebook.text("print('hello')")
+    await host.spaces.stop("dev")
+    assert await dies(host.kernels.get("a kernel")) == "the space was stopped"
+    await host.kernels.restart("a kernel")
+    assert await notebook.text("print('again')") == "again\n"

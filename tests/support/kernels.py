@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.asynchronous import AsyncKernelClient
 
+from clawdspace_ext import __version__, paths
+from clawdspace_ext.handlers.kernels import routes_of
+from clawdspace_ext.handlers.local import local_server
+from clawdspace_ext.handlers.routes import ROUTES
 from clawdspace_ext.relay import Kernels
 from clawdspace_ext.relay.kernel import Kernel
 from clawdspace_ext.service import Spaces
+from clawdspace_ext.spaces import SpaceSpec
 from clawdspace_ext.testing import LocalEngine
 
 Output = list[tuple[str, dict[str, Any]]]
@@ -80,3 +91,36 @@ class Notebook:
 
 def printed(output: Output) -> str:
     return "".join(content["text"] for kind, content in output if kind == "stream")
+
+
+@contextmanager
+def kernel_daemon(home: Path) -> Iterator[Host]:
+    """Serve a ``Host`` where clients look for the daemon of CLAWDSPACE_HOME, in a thread of its own."""
+    address = paths.socket_path()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(address))
+    listener.listen(64)
+    listener.setblocking(False)
+    host = Host(home)
+    started, leave = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        await host.begin()
+        await host.spaces.create("dev", SpaceSpec(), owner="me")
+        server = local_server(host.spaces, [*ROUTES, *routes_of(host.kernels)])
+        server.add_socket(listener)
+        started.set()
+        await asyncio.to_thread(leave.wait)
+        server.stop()
+        await host.leave()
+        await host.engine.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert started.wait(20)
+    record = {"pid": os.getpid(), "version": __version__, "socket": str(address), "python": "", "host": ""}
+    paths.lock_path().write_text(json.dumps(record))
+    yield host
+    leave.set()
+    thread.join(20)
+    assert not thread.is_alive()

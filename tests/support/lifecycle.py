@@ -56,9 +56,10 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Start with no spaces."""
+        """Start with one space, so that every step has something to work on."""
         self.spaces = Spaces([self.make_engine()])
         self.do(self.spaces.begin())
+        self.create_one("ann", adopt=False)
 
     @rule(name=NAMES, adopt=st.booleans())
     def create(self, name: str, adopt: bool) -> None:
@@ -69,8 +70,13 @@ class LifecycleMachine(RuleBasedStateMachine):
         elif adopt and not self.kept.get(name):
             self.expect(NotFound, job)
         else:
-            self.do(job)
-            self.model[name] = Model(files=self.kept[name].pop() if adopt else {})
+            job.close()
+            self.create_one(name, adopt)
+
+    def create_one(self, name: str, adopt: bool) -> None:
+        """Create a space that can be created."""
+        self.do(self.spaces.create(name, SpaceSpec(memory=256 * MIB), owner="me", adopt_volume=adopt))
+        self.model[name] = Model(files=self.kept[name].pop() if adopt else {})
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())

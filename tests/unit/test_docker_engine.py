@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import io
 import secrets
 import tarfile
@@ -122,7 +121,7 @@ async def test_code_in_the_space_cannot_change_the_agent(engine: DockerEngine, c
 
     for user in ("1001", "0"):
         assert "cannot touch" in run_in(client, space_id, "touch", "/run/clawdspace/agent/main.py", user=user)
-    assert "No such process" not in run_in(client, space_id, "kill", "-9", "1")
+    run_in(client, space_id, "kill", "-9", "1")
     assert (await engine.list())[0].state is SpaceState.RUNNING
 
 
@@ -170,7 +169,7 @@ async def test_an_agent_that_does_not_load_in_an_image_is_an_error_with_the_reas
 async def test_what_a_crash_left_of_filling_an_agent_volume_is_no_obstacle(
     engine: DockerEngine, client: docker.APIClient
 ) -> None:
-    """A helper that never ended holds the name, and a half-made folder lies in the volume."""
+    """A helper that never ended holds the name its successor needs."""
     image = client.inspect_image("clawdspace:latest")["Id"].removeprefix("sha256:")[:12]
     labels = {"clawdspace.managed": "1", "clawdspace.install": INSTALL, "clawdspace.role": "helper"}
     left = client.create_container(
@@ -255,7 +254,6 @@ async def test_what_belongs_to_others_is_neither_seen_nor_touched(
     await other.close()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # docker-py leaks a refused socket
 async def test_the_engine_may_be_killed_while_spaces_run_and_sleep(
     dockerd: Dockerd, engine: DockerEngine, client: docker.APIClient
 ) -> None:
@@ -269,7 +267,6 @@ async def test_the_engine_may_be_killed_while_spaces_run_and_sleep(
     dockerd.kill()
     with pytest.raises(Unavailable, match="no Docker engine answers"):
         await engine.list()
-    gc.collect()
     assert await asyncio.wait_for(stream.read(), 5) == b""
     stream.close()
     dockerd.start()
@@ -284,6 +281,7 @@ async def test_the_engine_may_be_killed_while_spaces_run_and_sleep(
 
 async def test_the_cgroup_and_the_engine_count_alike(engine: DockerEngine, client: docker.APIClient) -> None:
     space_id = await make(engine, memory=512 * MIB)
+    await reach(engine, space_id)
     container = container_of(client, space_id)
     mine = counters.from_cgroup(container["State"]["Pid"], container["Id"])
     theirs = counters.from_stats(client.stats(container["Id"], stream=False, one_shot=True))

@@ -105,12 +105,6 @@ def write_layer(folder: Path, python: Python, owner: int) -> None:
     for name in ("pip", "pip3"):
         (programs / name).write_text(_PIP)
         (programs / name).chmod(0o755)
-    _give(unfinished, owner)
-    unfinished.rename(folder)
-
-
-def _give(tree: Path, owner: int) -> None:
-    for path in (tree, *tree.rglob("*")):
+    for path in (unfinished, *unfinished.rglob("*")):
         os.chown(path, owner, owner, follow_symlinks=False)
-        if path.is_dir() and not path.is_symlink():
-            path.chmod(0o755)
+    unfinished.rename(folder)

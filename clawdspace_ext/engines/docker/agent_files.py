@@ -22,6 +22,7 @@ from docker.errors import APIError
 
 from ...errors import Unsupported
 from ...spaces import MIB
+from ..bubblewrap.seccomp import MACHINES, filter_program
 from .api import CREATE_SECONDS, DockerApi, create_container
 from .config import AGENT_FOLDER, SPACE_UID, isolation, volume_mount
 from .records import Labels, workspace_volume
@@ -31,6 +32,7 @@ _ARGUMENT = 100_000
 _HELPER_MEMORY = 256 * MIB
 _HELPER_PIDS = 64
 _WORKSPACE_IS_FOREIGN = 64
+_CONFINE = Path(__file__).with_name("confine.py")
 _REASON = 500
 
 # Runs in the image, on whatever Python it has.  Renaming the finished folder into place is what says "complete", so
@@ -59,7 +61,7 @@ if not os.path.isdir(top + "/agent"):
             raise
     shutil.rmtree(made)
 sys.path.insert(0, top)
-import agent.main
+import agent.confine, agent.main
 try:
     owner = os.stat("/workspace").st_uid
 except FileNotFoundError:
@@ -111,7 +113,10 @@ class AgentFiles:
         await self._api.run(lambda client: helper.run(client, self._labels, mount), seconds=CREATE_SECONDS)
 
     def _fill(self, client: APIClient, image_id: str, image: str) -> Fitted:
-        files = {path.name: path.read_text("utf-8") for path in sorted(self._folder.glob("*.py"))}
+        sources = [*sorted(self._folder.glob("*.py")), _CONFINE]
+        files = {path.name: path.read_text("utf-8") for path in sources}
+        machine = str(client.info()["Architecture"])
+        files["forbidden.py"] = f"PROGRAM = {filter_program(machine) if machine in MACHINES else b''!r}\n"
         packed = json.dumps(files).encode()
         agent, short_id = hashlib.sha256(packed).hexdigest()[:8], image_id.removeprefix("sha256:")[:12]
         volume = f"clawdspace-agent-{agent}-{short_id}-{self._labels.install_id[:8]}"

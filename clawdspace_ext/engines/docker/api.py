@@ -65,9 +65,12 @@ class DockerApi:
 
     def _run(self, call: Callable[[APIClient], T]) -> T:
         with translated(self.host):
+            with socket.socket(socket.AF_UNIX) as knock:  # docker-py leaks a socket each time nobody listens
+                knock.settimeout(CONNECT_SECONDS)
+                knock.connect(self.socket)
             with self._connecting:
                 if self._client is None:
-                    self._client = _negotiated(self.host, self.socket)
+                    self._client = _negotiated(self.host)
             return call(self._client)
 
     def close(self) -> None:
@@ -77,11 +80,8 @@ class DockerApi:
             self._client.close()
 
 
-def _negotiated(host: str, path: str) -> APIClient:
+def _negotiated(host: str) -> APIClient:
     """Return a client that speaks the engine's version of the API.  Raises Unsupported when that is too old."""
-    with socket.socket(socket.AF_UNIX) as knock:  # docker-py leaks a socket each time nobody listens
-        knock.settimeout(CONNECT_SECONDS)
-        knock.connect(path)
     timeout = int(CREATE_SECONDS)
     with contextlib.closing(APIClient(host, version=OLDEST_API, timeout=timeout)) as probe:
         version = str(probe.version(api_version=False)["ApiVersion"])

@@ -15,7 +15,10 @@ STOP_SECONDS = 3
 
 PIDS = 512
 CPU_PERIOD = 100_000  # microseconds, the kernel's default
-_RUN_AGENT = f'import sys; sys.path.insert(0, "{AGENT_FOLDER}"); from agent.main import main; main()'
+_RUN_AGENT = (
+    f'import sys; sys.path.insert(0, "{AGENT_FOLDER}"); from agent import confine, forbidden; '
+    "confine.confine(forbidden.PROGRAM); from agent.main import main; main()"
+)
 
 AGENT = ["python3", "-I", "-S", "-c", _RUN_AGENT, "--listen-abstract", SOCKET_NAME, "--peer-uid", str(CONNECTOR_UID)]
 CONNECTOR = ["python3", "-I", "-S", f"{AGENT_FOLDER}/agent/connector.py", SOCKET_NAME]

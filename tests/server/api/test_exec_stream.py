@@ -40,6 +40,7 @@ async def said(socket: WebSocketClientConnection) -> tuple[list[dict[str, Any]],
             outputs[message[0]] += message[1:]
         else:
             messages.append(json.loads(message))
+    socket.close()
     return messages, outputs[1], outputs[2]
 
 
@@ -146,6 +147,7 @@ async def test_a_client_that_vanishes_amid_its_stdin_hangs_up(follow: Follow, da
                 await socket.write_message(bytes(256 * 1024), binary=True)
     assert socket.protocol is not None
     socket.protocol.stream.close()
+    socket.close()
 
     assert await _exit_code(daemon) == 128 + signal.SIGHUP
 
@@ -167,6 +169,7 @@ async def test_a_message_may_not_be_larger_than_a_megabyte(follow: Follow, daemo
     await socket.write_message(bytes(1024 * 1024 + 1), binary=True)
 
     assert await socket.read_message() is None
+    socket.close()
     assert await _exit_code(daemon) is not None
 
 

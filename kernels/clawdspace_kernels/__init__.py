@@ -1,0 +1,1 @@
+"""Spaces as Jupyter kernels: the provisioner, the kernel specs, and a kernel websocket without delay."""
