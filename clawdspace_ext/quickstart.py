@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from importlib import resources
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -20,6 +22,8 @@ from .spaces import ExecRequest, Space
 
 #: Seconds that one cell may take; the first waits for the kernel.
 CELL_TIMEOUT = 120
+#: Seconds that the daemon may take to write a kernel spec.
+SPEC_TIMEOUT = 5.0
 
 
 class Progress(Protocol):
@@ -93,6 +97,7 @@ def _execute(space: Space) -> Any:
     source = resources.files("clawdspace_ext").joinpath("quickstart.ipynb").read_text()
     notebook = nbformat.reads(source, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
     kernel = f"clawdspace-{space.name}"
+    _await_spec(kernel)
     try:
         NotebookClient(notebook, kernel_name=kernel, timeout=CELL_TIMEOUT).execute()
     except CellExecutionError as error:
@@ -101,6 +106,20 @@ def _execute(space: Space) -> Any:
         raise Unavailable(f"no kernel could be used in {space.name}: {error}", remedy="clawdspace doctor") from error
     notebook.metadata.kernelspec = {"name": kernel, "display_name": space.name, "language": "python"}
     return notebook
+
+
+def _await_spec(kernel: str) -> None:
+    """Wait for the daemon to write the kernel's spec, which it does right after it made the space."""
+    specs = KernelSpecManager()
+    deadline = time.monotonic() + SPEC_TIMEOUT
+    while kernel not in specs.find_kernel_specs():
+        if time.monotonic() > deadline:
+            folders = ", ".join(specs.kernel_dirs)
+            raise Unavailable(
+                f"the kernel {kernel} is in none of Jupyter's folders: {folders}",
+                remedy="if JUPYTER_DATA_DIR has changed, run 'clawdspace daemon stop' and try again",
+            )
+        time.sleep(0.05)
 
 
 def _printed(notebook: Any) -> Iterator[str]:

@@ -16,6 +16,8 @@ if MYPY:
 MAX_MESSAGE = 128 * 1024 * 1024
 MAX_PARTS = 1024
 MAX_COMMAND = 4096
+#: Bytes from which a part is worth not being copied.
+LARGE = 64 * 1024
 
 MORE, LONG, COMMAND = 1, 2, 4
 _SHORT_SIZE = struct.Struct(">BB")
@@ -33,12 +35,22 @@ def head(flags: int, size: int) -> bytes:
 
 def encode(parts: Sequence[bytes]) -> bytes:
     """Return the frames of one message."""
-    pieces = []
+    return b"".join(pieces(parts))
+
+
+def pieces(parts: Sequence[bytes]) -> List[bytes]:
+    """Return the frames of one message in pieces, with no copy made of the large parts."""
+    found = []
+    small = bytearray()
     last = len(parts) - 1
     for index, part in enumerate(parts):
-        pieces.append(head(MORE if index < last else 0, len(part)))
-        pieces.append(part)
-    return b"".join(pieces)
+        small += head(MORE if index < last else 0, len(part))
+        if len(part) < LARGE:
+            small += part
+        else:
+            found += [bytes(small), part]
+            small = bytearray()
+    return [*found, bytes(small)] if small else found
 
 
 class Framer:

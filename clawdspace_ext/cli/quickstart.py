@@ -58,6 +58,10 @@ def quickstart() -> None:
     space, path = run(client, Path.cwd(), steps)
     name = space.name
     click.echo(f"done in {time.monotonic() - started:.1f} s.  Next:")
-    click.echo(f"  clawdspace shell {name}       a shell in the space")
-    click.echo(f"  clawdspace lab {path.name}    JupyterLab; its launcher has the kernel '{name}'")
-    click.echo(f"  clawdspace destroy {name}     when you no longer need it")
+    hints = {
+        f"clawdspace shell {name}": "a shell in the space",
+        f"clawdspace lab {path.name}": f"the notebook in JupyterLab, with the kernel 'Python 3 ({name})'",
+        f"clawdspace destroy {name}": "when you no longer need it",
+    }
+    for command, meaning in hints.items():
+        click.echo(f"  {command:<{max(map(len, hints))}}  {meaning}")

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from ..agent.frames import ZmtpError, encode
+from ..agent.frames import ZmtpError, pieces
 from ..agent.zmtp import Codec
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,11 @@ class Client:
         """Whether it has subscribed to ``topic``."""
         return self._codec.wants(topic)
 
-    def send(self, data: bytes) -> None:
-        """Queue the frames of a message."""
-        if not self._writer.is_closing():
-            self._writer.write(data)
+    def send(self, *frames: bytes) -> None:
+        """Queue the frames of a message, in as many pieces as they come."""
+        for data in frames:
+            if not self._writer.is_closing():
+                self._writer.write(data)
 
     async def catch_up(self) -> None:
         """Wait until it is less far behind; cut it off when it reads nothing for STALL seconds."""
@@ -98,14 +99,14 @@ class Endpoint:
         """Send to one client; as with ZeroMQ, what is for nobody is dropped."""
         client = self.clients.get(identity)
         if client is not None:
-            client.send(encode(parts))
+            client.send(*pieces(parts))
 
     def publish(self, topic: bytes, parts: list[bytes]) -> None:
         """Send to every client that subscribed to ``topic``."""
-        data = encode(parts)
+        frames = pieces(parts)
         for client in self.clients.values():
             if client.wants(topic):
-                client.send(data)
+                client.send(*frames)
 
     async def catch_up(self) -> None:
         """Wait for those who are far behind."""
@@ -151,7 +152,7 @@ class Endpoint:
 
 async def echo(client: Client, parts: list[bytes]) -> None:
     """Answer a heartbeat."""
-    client.send(encode(parts))
+    client.send(*pieces(parts))
 
 
 async def ignore(client: Client, parts: list[bytes]) -> None:

@@ -7,6 +7,7 @@ import os
 from typing import Any
 from urllib.parse import quote
 
+from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 from traitlets import Unicode
 
@@ -36,21 +37,20 @@ class SpaceProvisioner(KernelProvisionerBase):
         return self._launched
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
-        """Say what to launch: the command is the space's business, and so is the environment."""
+        """Leave the command to the daemon, and of the environment keep what the spec sets."""
         return {**kwargs, "cmd": [], "env": dict(self.kernel_spec.env)}
 
-    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> dict[str, Any]:
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Start the kernel, or a new process for it, and return how to connect."""
         started = await self._ask(
             "POST",
             "",
             {"id": self.kernel_id, "space": self.space, "ownerPid": os.getpid(), "env": kwargs.get("env", {})},
         )
-        connection = dict(started["connection"])
-        connection["key"] = connection["key"].encode()
-        self.connection_info = connection
+        shape = started["connection"]
+        self.connection_info = {**shape, "key": shape["key"].encode()}
         self._launched, self._mourned = True, False
-        return connection
+        return self.connection_info
 
     async def poll(self) -> int | None:
         """Return the exit code of a kernel that has ended; None while it runs, or while nobody can tell."""
@@ -68,8 +68,9 @@ class SpaceProvisioner(KernelProvisionerBase):
 
     async def wait(self) -> int | None:
         """Return the exit code once the kernel has ended."""
-        while (code := await self.poll()) is None:
-            await asyncio.sleep(POLL_PAUSE)  # noqa: ASYNC110  # what is waited for happens in another process
+        # What is waited for happens in another process, where no event of ours can be set.
+        while (code := await self.poll()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(POLL_PAUSE)
         return code
 
     async def send_signal(self, signum: int) -> None:
@@ -79,6 +80,7 @@ class SpaceProvisioner(KernelProvisionerBase):
 
     async def kill(self, restart: bool = False) -> None:
         """End the kernel at once; its space goes on."""
+        self._mourned = True
         await self._tell("POST", f"{self._path}/shutdown", {"now": True, "restart": restart})
 
     async def terminate(self, restart: bool = False) -> None:
@@ -87,6 +89,7 @@ class SpaceProvisioner(KernelProvisionerBase):
 
     async def shutdown_requested(self, restart: bool = False) -> None:
         """End the kernel as it ends when asked politely; the daemon swallowed the client's own request."""
+        self._mourned = True
         await self._tell("POST", f"{self._path}/shutdown", {"now": False, "restart": restart})
 
     async def cleanup(self, restart: bool = False) -> None:

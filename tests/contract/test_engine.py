@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 
@@ -127,9 +128,7 @@ async def test_a_stopped_space_cannot_be_reached(engine: Engine, make_space: Mak
 async def test_a_command_runs_in_the_workspace_as_nobody_special(make_space: MakeSpace) -> None:
     space = await make_space()
 
-    assert (
-        await space.sh("pwd; echo $HOME; test $(id -u) -ge 1000 && echo ordinary") == "/workspace\n/workspace\nordinary"
-    )
+    assert await space.sh("pwd; echo $HOME; test $(id -u) -ge 1000") == "/workspace\n/workspace"
     assert await space.sh("touch f && ls && python3 -c 'print(6 * 7)'") == "f\n42"
 
 
@@ -147,7 +146,7 @@ async def test_a_paused_space_does_nothing_and_keeps_its_link(engine: Engine, ma
     await engine.resume(space.id)
     await asyncio.sleep(0.2)
     ticks = [int(tick) for tick in (await space.sh("cat ticks")).split()]
-    gaps = sorted(later - earlier for earlier, later in zip(ticks, ticks[1:], strict=False))
+    gaps = sorted(later - earlier for earlier, later in itertools.pairwise(ticks))
 
     assert gaps[-1] > 0.45e9
     assert gaps[-2] < 0.4e9
@@ -360,10 +359,8 @@ async def test_another_engine_object_finds_everything_as_it_is(
 async def test_usage_counts_processors_memory_and_processes(engine: Engine, make_space: MakeSpace) -> None:
     space = await make_space(memory=512 * MIB)
     before = await engine.usage(space.id)
-    hold = (
-        "import time; x = bytearray(b'x') * (100 << 20); t = time.process_time()\nwhile time.process_time() < t + .5: 1"
-    )
-    running = asyncio.create_task(space.run("python3", "-c", hold + "\nprint(flush=True); time.sleep(30)"))
+    hold = "import time; x = bytearray(b'x') * (100 << 20)\nwhile time.process_time() < 1: 1\ntime.sleep(30)"
+    running = asyncio.create_task(space.run("python3", "-c", hold))
     deadline = time.monotonic() + 20
     while (now := await engine.usage(space.id)).cpu_seconds < before.cpu_seconds + 0.5:
         assert time.monotonic() < deadline
@@ -422,11 +419,23 @@ async def test_limits_are_those_of_the_claim(engine: Engine) -> None:
         await space.link.close()
 
 
+FORK_BOMB = """
+import os, signal
+made = 0
+try:
+    while made < 2000:
+        if os.fork() == 0:
+            signal.pause()
+        made += 1
+except OSError:
+    print(made)
+"""
+
+
 async def test_processes_are_limited(engine: Engine, make_space: MakeSpace) -> None:
     space = await make_space(memory=512 * MIB)
     await must_enforce(space, "pids")
-    bomb = "import os, signal\nn = 0\ntry:\n while n < 2000:\n  if os.fork() == 0: signal.pause()\n  n += 1\nexcept OSError: print(n)"
-    result = await space.run("python3", "-c", bomb)
+    result = await space.run("python3", "-c", FORK_BOMB)
 
     assert 400 < int(result.stdout) < 512
     assert (await engine.usage(space.id)).pids <= 512
@@ -517,7 +526,6 @@ print(json.dumps({
     "shadow": error(lambda: open("/etc/shadow").read(1)),
     "namespace": fails("unshare", "--user", "--map-root-user", "true"),
     "mount": fails("mount", "-t", "tmpfs", "none", "/tmp"),
-    "vsock": error(lambda: socket.socket(40, socket.SOCK_STREAM)),
     "writable": [p for p in ("/", "/usr", "/etc", "/opt", "/run", "/dev", "/run/clawdspace/agent") if os.access(p, os.W_OK)],
     "outside": error(lambda: socket.create_connection(("192.0.2.1", 80), 1)),
     "open": sorted(os.readlink(f"/proc/self/fd/{fd}").split(":")[0] for fd in os.listdir("/proc/self/fd") if fd not in "012" and os.path.exists(f"/proc/self/fd/{fd}")),
@@ -533,7 +541,7 @@ async def test_hostile_code_finds_nothing_to_hold_on_to(make_space: MakeSpace, m
     assert result.stderr == b""
     found = json.loads(result.stdout)
     environment, programs = set(found.pop("environment")), found.pop("programs")
-    uncertain = {name: found.pop(name) for name in ("root's files", "shadow", "vsock", "agent descriptor", "outside")}
+    uncertain = {name: found.pop(name) for name in ("root's files", "shadow", "agent descriptor", "outside")}
 
     assert found == {
         "caps": True,

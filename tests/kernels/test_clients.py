@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -104,13 +103,11 @@ def test_a_manager_notices_a_death(
     assert "killed by signal 9 (SIGKILL)" in caplog.text
 
 
-def test_nothing_of_the_clients_environment_reaches_the_space(
-    daemon: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """LocalEngine passes the daemon's on, so this looks at what comes later only."""
+def test_nothing_of_the_clients_environment_reaches_the_space(daemon: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent of dev, started before, has the daemon's in this engine without isolation."""
     monkeypatch.setenv("SECRET_OF_THE_CLIENT", "1")
     executed = NotebookClient(
-        notebook("import os\nprint(os.environ.get('SECRET_OF_THE_CLIENT'))"), kernel_name="clawdspace"
+        notebook("import os\nprint(os.environ.get('SECRET_OF_THE_CLIENT'))"), kernel_name="clawdspace-dev"
     ).execute()
     assert texts(executed) == ["None\n"]
 
@@ -162,10 +159,9 @@ def test_a_killed_client_takes_its_throwaway_space_with_it(daemon: Host, home: P
     until(lambda: spaces(daemon) == ["dev"])
 
 
-def test_a_client_that_ignores_provisioners_starts_nothing(daemon: Host, home: Path) -> None:
+def test_a_client_that_ignores_provisioners_starts_nothing(daemon: Host) -> None:
     """Were the command a real kernel, it would run outside any space."""
     spec = KernelSpecManager().get_kernel_spec("clawdspace")
     result = subprocess.run([sys.executable, *spec.argv[1:]], capture_output=True, text=True, timeout=20)
     assert result.returncode == 1
     assert "runs in a clawdspace space" in result.stderr
-    assert os.listdir(home / "jupyter-run") == []

@@ -156,9 +156,7 @@ async def test_large_messages_and_buffers_pass_both_ways(notebook: Notebook) -> 
 
 async def test_variables_and_output_survive_a_restart_of_the_daemon(host: Host, notebook: Notebook) -> None:
     await notebook.text("x = 41")
-    cell = asyncio.create_task(
-        notebook.text("import time\nfor i in range(20): print(i, flush=True); time.sleep(0.1)")
-    )
+    cell = asyncio.create_task(notebook.text("import time\nfor i in range(20): print(i, flush=True); time.sleep(0.1)"))
     await asyncio.sleep(0.5)
     await host.restart()
     assert (await cell).split() == [str(i) for i in range(20)]

@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -59,12 +58,10 @@ async def clear(engine: BubblewrapEngine) -> None:
     await engine.close()
 
 
-async def make(engine: BubblewrapEngine, space_id: str = ID, **spec: Any) -> None:
-    record = SpaceRecord(
-        space_id, f"s{space_id}", "ann", SpaceSpec(**({"memory": 256 * MIB} | spec)), datetime.now(UTC)
-    )
-    await engine.prepare(space_id, record.spec)
-    await engine.claim(record)
+async def make(engine: BubblewrapEngine, space_id: str = ID, memory: int = 256 * MIB) -> None:
+    spec = SpaceSpec(memory=memory)
+    await engine.prepare(space_id, spec)
+    await engine.claim(SpaceRecord(space_id, f"s{space_id}", "ann", spec, datetime.now(UTC)))
 
 
 async def run(engine: BubblewrapEngine, *argv: str, space_id: str = ID) -> ExecResult:
@@ -442,9 +439,16 @@ async def test_every_space_runs_as_another_user_of_the_host(engine: BubblewrapEn
     outside = [Path(f"/proc/{main_pid(home, space_id)}/status").read_text() for space_id in (ID, other)]
     inside = [await sh(engine, "id -u", space_id) for space_id in (ID, other)]
     assert inside == ["200001", "200002"]
-    assert ["Uid:\t" + "\t".join([uid] * 4) in status for uid, status in zip(inside, outside, strict=True)] == [
-        True
-    ] * 2
+    for uid, status in zip(inside, outside, strict=True):
+        assert "Uid:\t" + "\t".join([uid] * 4) in status
+
+
+async def test_sockets_that_no_namespace_confines_cannot_be_had(engine: BubblewrapEngine) -> None:
+    await make(engine)
+    await engine.start(ID)
+    attempt = "import socket; socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)"
+
+    assert b"Address family not supported" in (await run(engine, "python3", "-c", attempt)).stderr
 
 
 async def test_nothing_of_the_host_but_what_is_named_can_be_seen(engine: BubblewrapEngine) -> None:

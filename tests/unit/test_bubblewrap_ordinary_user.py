@@ -54,12 +54,14 @@ async def main(home):
     told["denied"] = await sh("for p in / /usr /etc /dev /run /opt; do test -w $p && echo $p; done; unshare -U true || echo no namespace")
     told["owner"] = (home / "volumes" / ID / "workspace" / "file").stat().st_uid
     told["usage"] = (await engine.usage(ID)).pids
+    await link.close()
     states = []
     for verb in (engine.pause, engine.resume, engine.stop):
         await verb(ID)
-        states.append((await BubblewrapEngine("user-tests", home).list())[0].state)
+        other = BubblewrapEngine("user-tests", home)
+        states.append((await other.list())[0].state)
+        await other.close()
     told["states"] = states
-    await link.close()
     (home / "volumes" / ID / "workspace" / "closed").mkdir(mode=0)
     for space_id in (ID, OTHER):
         await engine.destroy(space_id, remove_files=True)

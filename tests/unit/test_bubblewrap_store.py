@@ -45,9 +45,8 @@ def claimed(store: Store, space_id: str, name: str = "dev", adopt: str | None = 
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
-    written = record(
-        ONE, image="host", memory=64 << 20, cpus=0.5, env=MappingProxyType({"A": "ä\n"}), require_limits=True
-    )
+    env = MappingProxyType({"A": "ä\n"})
+    written = record(ONE, image="host", memory=64 << 20, cpus=0.5, env=env, require_limits=True)
 
     assert read_record(write_record(written)) == written
 

@@ -101,6 +101,7 @@ async def test_the_agent_answers_and_the_space_is_locked_down(engine: DockerEngi
     space_id = await make(engine)
     assert await reach(engine, space_id) == []
 
+    assert run_in(client, space_id, "cat", "/etc/resolv.conf").split() == ["nameserver", "127.0.0.1"]
     status = run_in(
         client, space_id, "sh", "-c", "cat /proc/self/status; id -u; ls /sys/class/net; touch /etc/x /workspace/x"
     )
@@ -110,6 +111,7 @@ async def test_the_agent_answers_and_the_space_is_locked_down(engine: DockerEngi
     assert "NoNewPrivs:\t1" in status
     assert "Seccomp:\t2" in status
     assert "\n1001\n" in status
+    assert "Seccomp_filters:\t2" in run_in(client, space_id, "cat", "/proc/1/status"), "ours on top of Docker's"
     assert "\nlo\n" in status
     assert "eth" not in status
     assert "cannot touch '/etc/x': Read-only file system" in status
@@ -282,15 +284,16 @@ async def test_the_engine_may_be_killed_while_spaces_run_and_sleep(
 async def test_the_cgroup_and_the_engine_count_alike(engine: DockerEngine, client: docker.APIClient) -> None:
     space_id = await make(engine, memory=512 * MIB)
     await reach(engine, space_id)
+    await engine.pause(space_id)
     container = container_of(client, space_id)
     mine = counters.from_cgroup(container["State"]["Pid"], container["Id"])
     theirs = counters.from_stats(client.stats(container["Id"], stream=False, one_shot=True))
 
     assert mine is not None
     assert mine.memory_limit_bytes == theirs.memory_limit_bytes == 512 * MIB
-    assert mine.pids == theirs.pids == 1
-    assert mine.memory_bytes == pytest.approx(theirs.memory_bytes, rel=0.2)
-    assert mine.cpu_seconds == pytest.approx(theirs.cpu_seconds, rel=0.2)
+    assert mine.pids == theirs.pids > 0
+    assert mine.memory_bytes == pytest.approx(theirs.memory_bytes, rel=0.05)
+    assert mine.cpu_seconds == theirs.cpu_seconds > 0
 
 
 async def test_a_process_of_this_machine_is_not_taken_for_a_space_of_another(client: docker.APIClient) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .cgroups import CPU_PERIOD_US, MAX_PIDS, keyed, make_usable, remove_folder, wait_frozen
@@ -42,9 +42,16 @@ class GroupV1:
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self._folders = folders
-        self._distinct = tuple(dict.fromkeys(folders.values()))
-        self.joins = tuple(folder / "cgroup.procs" for folder in self._distinct)
         self.freezes = "freezer" in folders
+
+    @property
+    def joins(self) -> Sequence[Path]:
+        """One file for each folder."""
+        return [folder / "cgroup.procs" for folder in self._distinct]
+
+    @property
+    def _distinct(self) -> Sequence[Path]:
+        return list(dict.fromkeys(self._folders.values()))
 
     def create(self) -> None:
         """Make the folders."""

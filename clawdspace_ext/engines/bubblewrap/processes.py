@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import signal
@@ -35,6 +36,7 @@ class _Stat(NamedTuple):
     memory_pages: int
 
 
+@functools.cache
 def boot_id() -> str:
     """Return what tells this boot of the machine from every other."""
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
@@ -69,15 +71,18 @@ class MainProcess:
 @contextlib.contextmanager
 def main_process(status: Status | None) -> Iterator[MainProcess | None]:
     """Give the main process of a launch while it lives, else None."""
-    fd = None if status is None or status.pid is None or status.boot != boot_id() else _open(status.pid)
+    if status is None or status.pid is None or status.namespace is None or status.boot != boot_id():
+        yield None
+        return
+    fd = _open(status.pid)
+    if fd is None:
+        yield None
+        return
     try:
-        if fd is None or status is None or status.pid is None or not _is_main(status):
-            yield None
-        else:
-            yield MainProcess(fd, status.pid, status.namespace or 0)
+        main = MainProcess(fd, status.pid, status.namespace)
+        yield main if _is_main(main, status.start_time) else None
     finally:
-        if fd is not None:
-            os.close(fd)
+        os.close(fd)
 
 
 def start_time(pid: int) -> int | None:
@@ -93,15 +98,12 @@ def _open(pid: int) -> int | None:
         return None
 
 
-def _is_main(status: Status) -> bool:
-    """Whether the pid still means the process of that launch."""
-    assert status.pid is not None
-    stat = _stat(status.pid)
+def _is_main(found: MainProcess, started: int | None) -> bool:
+    """Whether a process is the one that started then, or by its namespace where that was not noted."""
+    stat = _stat(found.pid)
     if stat is None or stat.state in "ZX":
         return False
-    if status.start_time is not None:
-        return stat.start_time == status.start_time
-    return _namespace(status.pid) == status.namespace
+    return _namespace(found.pid) == found.namespace if started is None else stat.start_time == started
 
 
 def stop_all(main: MainProcess) -> None:

@@ -38,6 +38,7 @@ class Store:
         self._spaces = home / "spaces"
         self._volumes = home / "volumes"
         self._first_uid = first_uid
+        self._prepared: dict[str, Prepared] = {}
         self._records: dict[str, SpaceRecord] = {}
         for folder in (home, self._spaces, self._volumes):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -120,10 +121,13 @@ class Store:
 
     def prepared(self, space_id: str) -> Prepared:
         """Return what a sandbox is made of.  Raises NotFound, Broken."""
-        try:
-            return read_prepared((self.folder(space_id) / "prepared.json").read_bytes())
-        except FileNotFoundError:
-            raise NotFound(f"there is no sandbox {space_id}") from None
+        path = self.folder(space_id) / "prepared.json"
+        if not path.exists():
+            self._prepared.pop(space_id, None)
+            raise NotFound(f"there is no sandbox {space_id}")
+        if space_id not in self._prepared:
+            self._prepared[space_id] = read_prepared(path.read_bytes())
+        return self._prepared[space_id]
 
     def record(self, space_id: str) -> SpaceRecord | None:
         """Return whose a sandbox is, None while it is nobody's.  Raises Broken."""

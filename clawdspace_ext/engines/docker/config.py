@@ -78,6 +78,9 @@ def isolation() -> dict[str, Any]:
         "PortBindings": {},
         "PublishAllPorts": False,
         "ExtraHosts": [],
+        "Dns": ["127.0.0.1"],  # else a space reads the names of the machine's network in resolv.conf
+        "DnsSearch": ["."],
+        "DnsOptions": [],
         "Links": [],
         "OomKillDisable": False,
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},

@@ -9,7 +9,10 @@ import asyncio
 import json
 import struct
 
+from docker import APIClient
+
 from ...errors import Broken, Conflict, NotFound, SpaceError, Unavailable
+from .config import CONNECTOR, CONNECTOR_UID
 
 BUFFER = 256 * 1024
 MAX_STDERR = 4096
@@ -90,6 +93,13 @@ class ExecStream:
     def close(self) -> None:
         """Close the connection, at which the connector ends."""
         self._writer.close()
+
+
+def create_connector(client: APIClient, container: str) -> str:
+    """Create the exec of a container's connector, and return its path in the engine's API."""
+    user = f"{CONNECTOR_UID}:{CONNECTOR_UID}"
+    created = client.exec_create(container, CONNECTOR, stdin=True, user=user)
+    return f"/v{client.api_version}/exec/{created['Id']}/start"
 
 
 async def start_exec(socket: str, path: str) -> ExecStream:

@@ -8,24 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from docker import APIClient
-
 from ...errors import Conflict, NotFound, Unavailable, Unsupported
 from ...protocols import Capabilities, Stream
 from ...spaces import Death, KeptVolume, Space, SpaceRecord, SpaceSpec, SpaceState, Usage
-from . import config, usage
+from . import config
 from .agent_files import AgentFiles
 from .api import CALL_SECONDS, CONNECT_SECONDS, CREATE_SECONDS, DockerApi
-from .dial import start_exec
+from .capabilities import read_info
+from .dial import create_connector, start_exec
 from .objects import Objects
 from .records import Container, Labels, Survey, record_volume, workspace_volume
+from .usage import read_usage
 
 AGENT_SOURCES = Path(__file__).resolve().parents[2] / "agent"
 
 _KILLED = 128 + signal.SIGKILL
-
-#: limit -> what ``docker info`` must say for the engine to enforce it
-_ENFORCED = {"memory": ("MemoryLimit", "SwapLimit"), "cpus": ("CpuCfsPeriod", "CpuCfsQuota"), "pids": ("PidsLimit",)}
 
 
 class DockerEngine:
@@ -64,19 +61,9 @@ class DockerEngine:
     async def capabilities(self) -> Capabilities:
         """Say what this engine can do.  Raises Unavailable when it does not answer."""
         info: dict[str, Any] = await self._api.run(lambda client: client.info())
-        self._known_gaps = tuple(
-            limit for limit, fields in _ENFORCED.items() if not all(info.get(field) for field in fields)
-        )
-        facts = {
-            "host": self._api.host,
-            "cgroup": str(info.get("CgroupVersion", "1")),
-            "storage": str(info.get("Driver", "")),
-            "runtime": str(info.get("DefaultRuntime", "")),
-            "live_restore": str(bool(info.get("LiveRestoreEnabled"))).lower(),
-            "security": ", ".join(info.get("SecurityOptions") or []),
-            "warnings": "; ".join(info.get("Warnings") or []),
-        }
-        return Capabilities(self.name, str(info["ServerVersion"]), self._default_image, self._known_gaps, facts)
+        found = read_info(info, host=self._api.host, default_image=self._default_image)
+        self._known_gaps = found.not_enforced
+        return found
 
     # -- making and unmaking -----------------------------------------------------------------------------------------
 
@@ -227,29 +214,18 @@ class DockerEngine:
 
     async def dial(self, space_id: str) -> Stream:
         """Open a byte stream to the agent of a running space.  Raises Unavailable, NotFound."""
-
-        def create(client: APIClient, container: str) -> str:
-            user = f"{config.CONNECTOR_UID}:{config.CONNECTOR_UID}"
-            created = client.exec_create(container, config.CONNECTOR, stdin=True, user=user)
-            return f"/v{client.api_version}/exec/{created['Id']}/start"
-
         try:
-            return await start_exec(self._api.socket, await self._objects.on(space_id, create))
+            path = await self._objects.on(space_id, create_connector)
         except Conflict as error:
             raise Unavailable(f"the space {space_id} does not run now", remedy="start or resume it") from error
+        return await start_exec(self._api.socket, path)
 
     async def usage(self, space_id: str) -> Usage:
         """Read the counters of a running or paused space.  Raises NotFound."""
-
-        def read(client: APIClient, container: str) -> Usage:
-            state = client.inspect_container(container)["State"]
-            if not state["Running"]:
-                raise NotFound(f"the space {space_id} is stopped and uses nothing but its files")
-            return usage.from_cgroup(state["Pid"], container) or usage.from_stats(
-                client.stats(container, stream=False, one_shot=True)
-            )
-
-        return await self._objects.on(space_id, read)
+        found = await self._objects.on(space_id, read_usage)
+        if found is None:
+            raise NotFound(f"the space {space_id} is stopped and uses nothing but its files")
+        return found
 
     async def death(self, space_id: str) -> Death | None:
         """Say why the agent of a stopped space ended; None when it runs or never did.

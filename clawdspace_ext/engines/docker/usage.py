@@ -6,10 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from docker import APIClient
+
 from ...spaces import Usage
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60
+
+
+def read_usage(client: APIClient, container: str) -> Usage | None:
+    """Read the counters of a container, None when it does not run."""
+    state = client.inspect_container(container)["State"]
+    if not state["Running"]:
+        return None
+    return from_cgroup(state["Pid"], container) or from_stats(client.stats(container, stream=False, one_shot=True))
 
 
 def from_cgroup(pid: int, docker_id: str) -> Usage | None:

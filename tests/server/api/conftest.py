@@ -11,10 +11,13 @@ import pytest
 from pytest_jupyter.jupyter_server import *  # noqa: F403  # its fixtures; pytest takes plugins from the top folder only
 from support.api import Answer, Api
 from support.fake_daemon import FakeDaemon, fake_daemon
+from support.openapi import check_answer
 from tornado.httpclient import HTTPClientError
 from traitlets.config import Config
 
 from clawdspace_ext.keys import KeyStore
+
+OURS = ("/api/spaces", "/api/volumes", "/api/system", "/api/health")
 
 
 @pytest.fixture
@@ -45,7 +48,8 @@ def jp_server_config(daemon: FakeDaemon, tmp_path: Path) -> Config:
 def api(jp_serverapp: Any, http_server_client: Any, jp_base_url: str, jp_auth_header: dict[str, str]) -> Api:
     """Send a request and return the answer, whatever its status.
 
-    ``headers`` None sends the server's token; a ``str`` body is sent as it is, anything else as JSON.
+    ``headers`` None sends the server's token; a ``str`` body is sent as it is, anything else as JSON.  Each answer is held
+    against rest-api.yml.
     """
 
     async def ask(
@@ -68,6 +72,9 @@ def api(jp_serverapp: Any, http_server_client: Any, jp_base_url: str, jp_auth_he
                 raise
             response = error.response
         raw = response.body or b""
-        return Answer(response.code, json.loads(raw) if raw else None, response.headers, raw)
+        answer = Answer(response.code, json.loads(raw) if raw else None, response.headers, raw)
+        if any(path.startswith(prefix) for prefix in OURS) and method != "HEAD":
+            check_answer(method, path, answer.status, answer.body)
+        return answer
 
     return ask

@@ -34,14 +34,14 @@ def follow(jp_ws_fetch: Any, api: Api) -> Follow:
 async def said(socket: WebSocketClientConnection) -> tuple[list[dict[str, Any]], bytes, bytes]:
     """Everything up to the end: messages, stdout, stderr."""
     messages: list[dict[str, Any]] = []
-    outputs = {1: b"", 2: b""}
+    outputs = {1: bytearray(), 2: bytearray()}
     while (message := await socket.read_message()) is not None:
         if isinstance(message, bytes):
             outputs[message[0]] += message[1:]
         else:
             messages.append(json.loads(message))
     socket.close()
-    return messages, outputs[1], outputs[2]
+    return messages, bytes(outputs[1]), bytes(outputs[2])
 
 
 async def test_a_command_tells_its_start_its_outputs_and_its_end(follow: Follow, daemon: FakeDaemon) -> None:
