@@ -23,6 +23,8 @@ ENVIRONMENT = frozenset(
         "DBUS_SESSION_BUS_ADDRESS", "JUPYTER_DATA_DIR", "IDLE_TIMEOUT_MS",
     }
 )  # fmt: skip
+#: Seconds that the first process may take; systemd may hang.
+LAUNCH_TIMEOUT = 8.0
 _PREFIXES = ("XDG_", "CLAWDSPACE_")
 
 
@@ -47,17 +49,21 @@ def _remedy() -> str:
 def _launch(command: list[str], told: int) -> bool:
     """Run the daemon's first process, which leaves the daemon behind and returns; False when it failed."""
     with open(paths.log_path(), "ab") as log:
-        process = subprocess.run(
-            command,
-            cwd="/",
-            env=environment(os.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=told,
-            stderr=log,
-            start_new_session=True,
-            check=False,
-        )
-    return process.returncode == 0
+        try:
+            subprocess.run(
+                command,
+                cwd="/",
+                env=environment(os.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=told,
+                stderr=log,
+                start_new_session=True,
+                check=True,
+                timeout=LAUNCH_TIMEOUT,
+            )
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            return False
+    return True
 
 
 def _told(answer: int, deadline: float) -> bool:

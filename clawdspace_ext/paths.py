@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from zlib import crc32
 
 from .errors import Unavailable
 
@@ -42,14 +44,10 @@ def log_dir() -> Path:
 def runtime_dir() -> Path:
     """Return the folder of sockets, made if need be; at most ``MAX_RUNTIME_DIR`` bytes long.
 
-    Raises Unavailable as ``private_dir`` does.
+    It is one for each data folder, so that daemons of two never take each other's sockets.  Raises Unavailable as
+    ``private_dir`` does.
     """
-    moved = home()
-    if moved is None:
-        return private_dir(_session_runtime_dir())
-    if len(os.fsencode(moved / "run")) <= MAX_RUNTIME_DIR:
-        return private_dir(moved / "run")
-    return private_dir(_TEMPORARY / f"clawdspace-{os.getuid()}-{_short_hash(moved)}")
+    return private_dir(next(path for path in _runtime_dirs() if len(os.fsencode(path)) <= MAX_RUNTIME_DIR))
 
 
 def socket_path() -> Path:
@@ -108,21 +106,18 @@ def _xdg(variable: str, default: str) -> Path:
     return base / "clawdspace"
 
 
-def _session_runtime_dir() -> Path:
-    """Return the session's folder for sockets, also where its variable is not set, as in cron jobs and after su."""
-    for named in (Path(os.environ.get("XDG_RUNTIME_DIR", "")), Path(f"/run/user/{os.geteuid()}")):
-        candidate = named / "clawdspace"
-        if named.is_absolute() and _is_own(named) and len(os.fsencode(candidate)) <= MAX_RUNTIME_DIR:
-            return candidate
-    return _TEMPORARY / f"clawdspace-{os.getuid()}"
+def _runtime_dirs() -> Iterator[Path]:
+    """Yield places for sockets, the best first and the shortest last."""
+    if moved := home():
+        yield moved / "run"
+    installation = f"{crc32(os.fsencode(data_dir())):08x}"
+    # Where the variable is not set, as in cron jobs and after su, the session's folder is there all the same.
+    for session in (Path(os.environ.get("XDG_RUNTIME_DIR", "")), Path(f"/run/user/{os.geteuid()}")):
+        if session.is_absolute() and _is_own(session):
+            yield session / f"clawdspace-{installation}"
+    yield _TEMPORARY / f"clawdspace-{os.geteuid()}-{installation}"
 
 
 def _is_own(path: Path) -> bool:
     """Tell whether this user may write there and it is theirs: after su the variable still names somebody else's."""
     return os.access(path, os.W_OK) and path.stat().st_uid == os.geteuid()
-
-
-def _short_hash(path: Path) -> str:
-    import hashlib  # noqa: PLC0415  # only long paths pay for it
-
-    return hashlib.sha256(os.fsencode(path)).hexdigest()[:10]

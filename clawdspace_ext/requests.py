@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from .errors import InvalidRequest, Unsupported
 from .spaces import DEFAULT_CPUS, DEFAULT_MEMORY, ExecRequest, Network, SpaceSpec, TerminalSize, check_name
-from .wire import MOUNTPOINT, bytes_from_json, parse_memory, quoted
+from .wire import bytes_from_json, parse_memory, quoted
 
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,254}")
 
@@ -99,7 +99,7 @@ class _Command(_Body):
         return ExecRequest(
             argv=tuple(command),
             env=self.env or {},
-            cwd=self.cwd or MOUNTPOINT,
+            cwd=self.cwd or ".",
             timeout=self.timeout,
             stdin=stdin,
             tty=tty,

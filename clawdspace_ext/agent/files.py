@@ -43,7 +43,7 @@ def describe(path: str, info: os.stat_result) -> Dict[str, Any]:
 def list_dir(agent: Agent, args: Dict[str, Any]) -> List[Dict[str, Any]]:
     """List a directory, sorted by name; at most MAX_ENTRIES."""
     path = path_of(agent, args)
-    entries = []
+    entries: List[Dict[str, Any]] = []
     try:
         with os.scandir(path) as found:
             for entry in found:

@@ -19,7 +19,7 @@ def _prctl(option: int, value: int) -> int:
     try:
         import _ctypes
 
-        handle = _ctypes.dlopen(None, 0)
+        handle = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # None is the program itself
         return int(_ctypes.call_function(_ctypes.dlsym(handle, "prctl"), (option, value, 0, 0, 0)))
     except (ImportError, AttributeError):
         import ctypes

@@ -26,6 +26,7 @@ _SOCKETS = {IOPUB: "SUB", SHELL: "DEALER", STDIN: "DEALER", CONTROL: "DEALER"}
 #: Shell and stdin must be one client to the kernel, or it would not know where to ask for input.
 IDENTITY = b"clawdspace"
 CONNECT_PAUSE = 0.01
+MAX_CONNECT_PAUSE = 0.05
 #: Kernels that welcome subscribers do so at once; others are taken to have subscribed after this time.
 WELCOME_PATIENCE = 0.25
 DRAIN_PAUSE = 0.05
@@ -52,6 +53,7 @@ class KernelProcess:
         self.pid = 0
         self.running = False
         self._silent = True
+        self._pause = CONNECT_PAUSE
         self._agent = agent
         self._folder = folder
         self._on_exit = on_exit
@@ -134,7 +136,8 @@ class KernelProcess:
         while self.running and self._waiting:
             number, path = self._waiting[0]
             if not self.channels[number].connect(path):
-                self._agent.loop.later(CONNECT_PAUSE, self._connect)
+                self._agent.loop.later(self._pause, self._connect)
+                self._pause = min(self._pause * 1.2, MAX_CONNECT_PAUSE)
                 return
             del self._waiting[0]
         if self.running:

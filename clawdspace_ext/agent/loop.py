@@ -19,9 +19,9 @@ class Timer:
 
     __slots__ = ("at", "callback")
 
-    def __init__(self, at: float, callback: Callable[[], None]) -> None:
+    def __init__(self, at: float, callback: Callable[[], object]) -> None:
         self.at = at
-        self.callback: Optional[Callable[[], None]] = callback
+        self.callback: Optional[Callable[[], object]] = callback
 
     def cancel(self) -> None:
         """Never call it."""
@@ -36,18 +36,18 @@ class Loop:
 
     def __init__(self) -> None:
         self._poll = select.epoll()
-        self._readers: Dict[int, Callable[[], None]] = {}
-        self._writers: Dict[int, Callable[[], None]] = {}
+        self._readers: Dict[int, Callable[[], object]] = {}
+        self._writers: Dict[int, Callable[[], object]] = {}
         self._masks: Dict[int, int] = {}
         self._timers: List[Timer] = []
-        self._soon: List[Callable[[], None]] = []
+        self._soon: List[Callable[[], object]] = []
         self.running = True
 
-    def read(self, fd: int, callback: Optional[Callable[[], None]]) -> None:
+    def read(self, fd: int, callback: Optional[Callable[[], object]]) -> None:
         """Call back whenever ``fd`` is readable or at its end; None stops that."""
         self._set(self._readers, fd, callback)
 
-    def write(self, fd: int, callback: Optional[Callable[[], None]]) -> None:
+    def write(self, fd: int, callback: Optional[Callable[[], object]]) -> None:
         """Call back whenever ``fd`` is writable; None stops that."""
         self._set(self._writers, fd, callback)
 
@@ -56,13 +56,13 @@ class Loop:
         self.read(fd, None)
         self.write(fd, None)
 
-    def later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+    def later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call back once, after ``seconds``."""
         timer = Timer(time.monotonic() + seconds, callback)
         heapq.heappush(self._timers, timer)
         return timer
 
-    def soon(self, callback: Callable[[], None]) -> None:
+    def soon(self, callback: Callable[[], object]) -> None:
         """Call back once, at the end of this turn."""
         self._soon.append(callback)
 
@@ -97,7 +97,7 @@ class Loop:
             return -1
         return max(0.0, self._timers[0].at - time.monotonic())
 
-    def _set(self, table: Dict[int, Callable[[], None]], fd: int, callback: Optional[Callable[[], None]]) -> None:
+    def _set(self, table: Dict[int, Callable[[], object]], fd: int, callback: Optional[Callable[[], object]]) -> None:
         if callback is None:
             table.pop(fd, None)
         else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import Any
 
 import click
@@ -39,10 +41,12 @@ class Failed(click.ClickException):
         self.remedy = error.remedy
 
     def show(self, file: Any = None) -> None:
-        """Print it on stderr."""
-        click.echo(f"error: {self.message}", err=True, file=file)
-        if self.remedy:
-            click.echo(f"  {self.remedy}", err=True, file=file)
+        """Print it on stderr.  Parts of it may come from a space, so it is made harmless to terminals."""
+        from .output import printable
+
+        text = f"error: {self.message}" + (f"\n  {self.remedy}" if self.remedy else "")
+        for line in text.splitlines():
+            click.echo(printable(line), err=True, file=file)
 
 
 class Commands(click.Group):
@@ -73,3 +77,6 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="clawdspace")
 def main() -> None:
     """Isolated Linux spaces that are kernels, terminals and an API."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if stream is None:  # it was closed, and the next socket opened would take its number
+            os.open(os.devnull, os.O_RDWR)

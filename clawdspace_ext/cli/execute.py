@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +17,8 @@ import click
 from ..client import SpacesClient
 from ..daemon_process import ensure_daemon
 from ..errors import InvalidRequest, SpaceError
-from ..spaces import ExecRequest, ExecResult
+from ..spaces import ExecRequest, ExecResult, TerminalSize
+from .signals import forwarded
 
 if TYPE_CHECKING:
     from ..remote_process import RemoteProcess
@@ -97,7 +101,7 @@ def _collect(client: SpacesClient, name: str, request: ExecRequest) -> int:
 
 def _stream(client: SpacesClient, name: str, request: ExecRequest) -> int:
     """Run a command with our stdin, stdout and stderr as its own."""
-    with client.open_exec(name, request) as process, _Forwarded(process, signal.SIGINT, signal.SIGTERM):
+    with client.open_exec(name, request) as process, _passing_on(process, signal.SIGINT, signal.SIGTERM):
         if os.isatty(0):
             process.end_stdin()
         else:
@@ -112,31 +116,20 @@ def _in_terminal(client: SpacesClient, name: str, request: ExecRequest) -> int:
     from . import terminal
 
     env = {"TERM": os.environ.get("TERM", "xterm-256color"), **request.env}
-    request = replace(request, tty=terminal.size(), env=env)
+    request = replace(request, tty=TerminalSize(*terminal.size()), env=env)
     with (
         client.open_exec(name, request) as process,
         terminal.raw(),
-        terminal.on_resize(lambda size: process.resize(size.cols, size.rows)),
-        _Forwarded(process, signal.SIGTERM),
+        forwarded({signal.SIGWINCH: lambda: process.resize(*terminal.size())}),
+        _passing_on(process, signal.SIGTERM),
     ):
         _in_background(lambda: _feed(process))
         return _show(process)
 
 
-class _Forwarded:
+def _passing_on(process: RemoteProcess, *numbers: signal.Signals) -> AbstractContextManager[None]:
     """While entered, these signals go to the command instead of ending us: it decides what they mean."""
-
-    def __init__(self, process: RemoteProcess, *numbers: signal.Signals) -> None:
-        self._process = process
-        self._before = {number: signal.getsignal(number) for number in numbers}
-
-    def __enter__(self) -> None:
-        for number in self._before:
-            signal.signal(number, lambda received, _frame: self._process.signal(received))
-
-    def __exit__(self, *_exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    return forwarded({number: partial(process.signal, number) for number in numbers})
 
 
 def _in_background(work: Callable[[], None]) -> None:
@@ -145,11 +138,11 @@ def _in_background(work: Callable[[], None]) -> None:
 
 def _feed(process: RemoteProcess) -> None:
     try:
-        while data := os.read(0, _CHUNK):
+        while data := _read():
             process.write(data)
         process.end_stdin()
-    except (SpaceError, OSError):
-        pass  # the command has ended, or our stdin has gone: ``_show`` tells what there is to tell
+    except SpaceError:
+        pass  # the command has ended: ``_show`` tells how
 
 
 def _show(process: RemoteProcess) -> int:
@@ -166,10 +159,24 @@ def _show(process: RemoteProcess) -> int:
     return process.exit_code
 
 
+def _read() -> bytes:
+    """Return the next bytes of our stdin, none at its end or when there is no stdin."""
+    while True:
+        try:
+            return os.read(0, _CHUNK)
+        except BlockingIOError:  # whoever shares the terminal with us made it so
+            select.select([0], [], [])
+        except OSError:
+            return b""
+
+
 def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
 
 
 def _ending(result: ExecResult) -> int:

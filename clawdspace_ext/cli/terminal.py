@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import termios
 import tty
-from collections.abc import Callable, Iterator
-
-from ..spaces import TerminalSize
+from collections.abc import Iterator
 
 
-def size() -> TerminalSize:
-    """Return the size of the terminal on stdout or stdin, or the usual 80 by 24."""
+def size() -> tuple[int, int]:
+    """Return columns and rows of the terminal on stdout or stdin, or the usual 80 and 24."""
     for fd in (1, 0):
         with contextlib.suppress(OSError):
             cols, rows = os.get_terminal_size(fd)
             if cols and rows:
-                return TerminalSize(cols, rows)
-    return TerminalSize()
+                return cols, rows
+    return 80, 24
 
 
 @contextlib.contextmanager
@@ -34,13 +31,3 @@ def raw() -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(0, termios.TCSAFLUSH, before)
-
-
-@contextlib.contextmanager
-def on_resize(tell: Callable[[TerminalSize], None]) -> Iterator[None]:
-    """Call ``tell`` with the new size whenever the terminal's changes."""
-    before = signal.signal(signal.SIGWINCH, lambda *_: tell(size()))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGWINCH, before)

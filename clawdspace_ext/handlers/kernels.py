@@ -59,9 +59,7 @@ async def get(kernels: Kernels, request: Request) -> Reply:
 async def start(kernels: Kernels, request: Request) -> Reply:
     """A kernel in a space, or in a throwaway space of its own, and how to connect to it."""
     body = read_body(StartKernelBody, request.body)
-    kernel = await kernels.start(
-        body.id, body.space, owner_pid=body.owner_pid, env=body.env, user=request.principal
-    )
+    kernel = await kernels.start(body.id, body.space, owner_pid=body.owner_pid, env=body.env, user=request.principal)
     return Reply({"kernel": kernel_to_json(kernel), "connection": kernel.connection_info}, status=201)
 
 

@@ -10,9 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ..agent.frames import Framer, ZmtpError, encode
+from ..agent.frames import ZmtpError, encode
 from ..agent.kernel_process import CONTROL, EVENT
-from ..agent.spool import HEAD
 from ..errors import Broken, NotFound, Refused, SpaceError, Unavailable
 from ..flow import Chunk, Flow
 from ..service import Spaces
@@ -22,15 +21,13 @@ from .counter import Counter
 from .deaths import Ending
 from .messages import Malformed, Message, Signer, compose
 from .outside import Outside
+from .reception import Reception
 from .records import KernelRecord
 
 log = logging.getLogger(__name__)
 
 #: ``{agent}`` is the folder of the agent's own files; the space's first Python on PATH must have ipykernel.
 ARGV = ("python3", "{agent}/launcher.py", "-f", "{connection_file}")
-#: Seconds within which messages taken in are acknowledged to the agent, and bytes after which they are at once.
-ACK_DELAY = 0.005
-ACK_BYTES = 512 * 1024
 #: Seconds a kernel has to end when asked politely.
 GRACE = 3.0
 #: Seconds that output waits after a daemon's restart for the clients to come back.
@@ -59,16 +56,12 @@ class Kernel:
         self.record = record
         self.state = KernelState.DEAD
         self.ending: Ending | None = None
-        self.ignored = 0
         self.space_changed = asyncio.Event()
         self._spaces = spaces
         self._outside = Outside(folder, record.key, self._request)
         self._inside = Signer(record.inside_key.encode())
         self._pid = 0
-        self._memory = 0
-        self._received = Counter(self._outside.folder / "received")
-        self._unacknowledged_bytes = 0
-        self._acking: asyncio.TimerHandle | None = None
+        self._reception = Reception(Counter(folder / "received"), self._hear)
         self._flow: Flow | None = None
         self._attached = asyncio.Event()
         self._alive = asyncio.Event()
@@ -97,10 +90,8 @@ class Kernel:
         )
         if not isinstance(started, dict) or not all(isinstance(started.get(name), int) for name in ("pid", "last")):
             raise Broken("the agent does not say which process it started")
-        if started["last"] < self._received.value:
-            self._received.value = 0  # the space was restarted, and its agent counts from the beginning
+        self._reception.counts_from(started["last"])
         self._lives(started["pid"])
-        self._memory = space.record.spec.memory
         if self._follower is None:
             self._follower = asyncio.create_task(self._follow(), name=f"kernel {self.record.id}")
 
@@ -117,6 +108,8 @@ class Kernel:
 
     async def shutdown(self, *, restart: bool) -> None:
         """Ask it to end, insist after GRACE seconds, and return when it has ended."""
+        if self.state is KernelState.DEAD:
+            return
         request = compose("shutdown_request", {"restart": restart}, identities=[OWN_IDENTITY])
         try:
             async with asyncio.timeout(GRACE):
@@ -145,11 +138,7 @@ class Kernel:
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
-        if self._acking is not None:
-            self._acking.cancel()
-        if self._flow is not None:
-            self._flow.reset()
-        self._received.close()
+        self._reception.close()
         self._outside.close()
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -208,7 +197,7 @@ class Kernel:
                     self._dies(ending)
                     continue
                 link = await self._spaces.link(self.record.space)
-                flow = await link.open("kernel.attach", {"id": self.record.short, "received": self._received.value})
+                flow = await link.open("kernel.attach", {"id": self.record.short, "received": self._reception.received})
                 await self._read(flow)
             except Refused as error:
                 if error.field == "not_found":
@@ -234,20 +223,18 @@ class Kernel:
 
     async def _read(self, flow: Flow) -> None:
         """Take what one flow brings, until it is lost."""
-        framer = Framer()
+        self._reception.attach(flow)
         try:
             while (item := await flow.read()) is not None:
                 if isinstance(item, Chunk):
-                    for parts in framer.receive(item.data):
-                        self._take(parts)
-                    self._unacknowledged_bytes += len(item.data)
-                    self._acknowledge_soon()
+                    self._reception.take(item.data)
                     await self._outside.catch_up()
                 else:
                     self._meet(flow, item)
         finally:
             self._attached.clear()
             self._flow = None
+            self._reception.detach()
             flow.reset()
 
     def _meet(self, flow: Flow, greeting: dict[str, Any]) -> None:
@@ -256,23 +243,10 @@ class Kernel:
         if isinstance(greeting.get("pid"), int):
             self._pid = greeting["pid"]
         if greeting.get("running") is False:
-            self._dies(Ending(1, "it ended while nobody looked"))
+            self._dies(deaths.UNKNOWN)  # the report that says more may be on its way
 
-    def _take(self, parts: list[bytes]) -> None:
-        """Deal with one numbered message; what cannot be understood is counted and ignored."""
-        try:
-            if len(parts[0]) != HEAD.size:
-                raise Malformed("no number")
-            number, channel = HEAD.unpack(parts[0])
-            if number <= self._received.value:
-                return  # the agent sent it again, not knowing that it had arrived
-            self._deliver(channel, parts[1:])
-            self._received.value = number
-        except Malformed as error:
-            self.ignored += 1
-            log.debug("kernel %s: a message is ignored: %s", self.record.id, error)
-
-    def _deliver(self, channel: int, parts: list[bytes]) -> None:
+    def _hear(self, channel: int, parts: list[bytes]) -> None:
+        """Pass on what the kernel said.  Raises Malformed."""
         if channel == EVENT:
             self._learn(b"".join(parts))
             return
@@ -286,20 +260,4 @@ class Kernel:
         except (ValueError, RecursionError):
             raise Malformed("an event is not JSON") from None
         if isinstance(report, dict) and report.get("exited") == self._pid:
-            self._dies(deaths.of_process(report, self._memory))
-
-    # -- acknowledgement ---------------------------------------------------------------------------------------------
-
-    def _acknowledge_soon(self) -> None:
-        if self._unacknowledged_bytes >= ACK_BYTES:
-            self._acknowledge()
-        elif self._acking is None:
-            self._acking = asyncio.get_running_loop().call_later(ACK_DELAY, self._acknowledge)
-
-    def _acknowledge(self) -> None:
-        if self._acking is not None:
-            self._acking.cancel()
-            self._acking = None
-        self._unacknowledged_bytes = 0
-        if self._flow is not None:
-            self._flow.send({"ack": self._received.value})
+            self._dies(deaths.of_process(report, self.record.memory))

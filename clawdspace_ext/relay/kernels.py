@@ -89,8 +89,7 @@ class Kernels:
         """End a kernel's process politely and start another in its place.  Raises NotFound, SpaceError."""
         async with self._locks.setdefault(kernel_id, asyncio.Lock()):
             kernel = self.get(kernel_id)
-            if kernel.state is KernelState.RUNNING:
-                await kernel.shutdown(restart=True)
+            await kernel.shutdown(restart=True)
             await kernel.start()
             return kernel
 
@@ -99,7 +98,6 @@ class Kernels:
         async with self._locks.setdefault(kernel_id, asyncio.Lock()):
             kernel = self.get(kernel_id)
             await self._remove(kernel)
-        self._locks.pop(kernel_id, None)
 
     # -- doing -------------------------------------------------------------------------------------------------------
 
@@ -116,7 +114,7 @@ class Kernels:
             if record.ephemeral:
                 await self._spaces.create(record.space, SpaceSpec(), owner=user, ephemeral=True)
             space = await self._spaces.get(record.space)
-            record = replace(record, engine=space.engine)
+            record = replace(record, engine=space.engine, memory=space.record.spec.memory)
             self._records.save(record)
             kernel = await self._add(record)
             await kernel.start()
@@ -153,6 +151,7 @@ class Kernels:
         if record.ephemeral:
             await self._destroy(record.space)
         self._records.remove(record)
+        self._locks.pop(record.id, None)
 
     async def _destroy(self, throwaway: str) -> None:
         try:

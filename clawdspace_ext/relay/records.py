@@ -21,8 +21,8 @@ class KernelRecord:
     """One kernel.
 
     ``id`` is the client's name for it; ``space`` is destroyed with it when it is ``ephemeral``.  ``engine`` runs that
-    space; empty until there is one.  ``key`` signs what passes between the daemon and Jupyter clients, ``inside_key``
-    what passes between the kernel and the agent.
+    space (empty until there is one), with ``memory`` bytes.  ``key`` signs what passes between the daemon and Jupyter
+    clients, ``inside_key`` what passes between the kernel and the agent.
     """
 
     id: str
@@ -30,6 +30,7 @@ class KernelRecord:
     ephemeral: bool
     owner: Owner
     engine: str = ""
+    memory: int = 0
     env: Mapping[str, str] = field(default_factory=dict)
     key: str = field(default_factory=lambda: secrets.token_hex(32))
     inside_key: str = field(default_factory=lambda: secrets.token_hex(32))

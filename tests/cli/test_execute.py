@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import time
 
 import pytest
@@ -80,8 +81,12 @@ def test_signals_go_to_the_command(cli: Cli, dev: str, number: signal.Signals, c
 
 
 def test_a_command_may_survive_a_signal(cli: Cli, dev: str) -> None:
-    script = "import signal, time; signal.signal(2, lambda *_: print('caught', flush=True)); print('ready', flush=True); "
-    process = cli.start("exec", dev, "--", "python3", "-c", script + "[time.sleep(0.05) for _ in range(20)]; print('end')")
+    script = (
+        "import signal, time; signal.signal(2, lambda *_: print('caught', flush=True)); print('ready', flush=True); "
+    )
+    process = cli.start(
+        "exec", dev, "--", "python3", "-c", script + "[time.sleep(0.05) for _ in range(20)]; print('end')"
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(signal.SIGINT)
@@ -127,6 +132,20 @@ def test_a_command_that_is_not_there_is_reported(cli: Cli, dev: str) -> None:
     assert ended.returncode != 0
     assert b"no-such-program" in ended.stderr
     assert b"Traceback" not in ended.stderr
+
+
+def test_what_a_space_says_in_a_failure_cannot_steer_the_terminal(cli: Cli, dev: str) -> None:
+    ended = cli("exec", dev, "--", "no\x1b[31m-such-program")
+
+    assert b"-such-program" in ended.stderr
+    assert b"\x1b" not in ended.stderr
+
+
+def test_without_any_stdin_a_command_sees_its_end(cli: Cli, dev: str) -> None:
+    script = 'exec 0<&-; exec "$@"'
+    ended = subprocess.run(["sh", "-c", script, "sh", *cli.words("exec", dev, "cat")], env=cli.env, timeout=20)
+
+    assert ended.returncode == 0
 
 
 def test_a_space_that_is_not_there_is_one_line_and_a_remedy(cli: Cli) -> None:

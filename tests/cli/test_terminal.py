@@ -33,8 +33,9 @@ def test_a_new_size_is_passed_on(cli: Cli, dev: str) -> None:
     with Terminal(cli.words("shell", dev), cli.env) as terminal:
         terminal.type("echo rea''dy\n")
         terminal.expect("ready")
-        terminal.resize(120, 50)
-        terminal.process.send_signal(signal.SIGWINCH)
+        for cols in range(100, 121):
+            terminal.resize(cols, 50)
+            terminal.process.send_signal(signal.SIGWINCH)
         terminal.type("sleep 0.2; stty size\n")
 
         terminal.expect("50 120")
@@ -43,8 +44,9 @@ def test_a_new_size_is_passed_on(cli: Cli, dev: str) -> None:
 
 
 def test_the_interrupt_key_reaches_the_command_and_not_us(cli: Cli, dev: str) -> None:
-    with Terminal(cli.words("exec", "-t", dev, "--", "sh", "-c", "trap 'echo caught; exit 9' INT; echo go; sleep 100")
-                  , cli.env) as terminal:
+    with Terminal(
+        cli.words("exec", "-t", dev, "--", "sh", "-c", "trap 'echo caught; exit 9' INT; echo go; sleep 100"), cli.env
+    ) as terminal:
         terminal.expect("go")
         terminal.type("\x03")
 

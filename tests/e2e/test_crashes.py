@@ -44,6 +44,8 @@ def test_the_daemon_killed_under_commands_and_kernels_loses_nothing(home: Home) 
     time.sleep(0.5)
 
     home.kill_daemon()
+    running.close()
+    client.close()
     ticks_before = time.time()
     client = home.client()
 
@@ -60,9 +62,9 @@ def test_the_daemon_killed_under_commands_and_kernels_loses_nothing(home: Home) 
     last = int(client.exec("awake", sh("tail -n 1 ticks")).stdout) / 1e9
     assert last > ticks_before, "the command that ran before does not run any more"
     assert answer(kernel, "print(x + 1)") == "42\n"
-    running.close()
     kernel.stop_channels()
     manager.shutdown_kernel()
+    client.close()
 
 
 def swallow(client: object, script: str) -> None:
@@ -99,6 +101,7 @@ def test_twenty_killed_connectors_in_a_transfer_lose_nothing(home: Home) -> None
         if kills < 20 and received > kills * TRANSFER // 22:
             kills += kill_connectors()
     process.close()
+    client.close()
 
     assert (kills, received, process.exit_code) == (20, TRANSFER, 0)
     expected = hashlib.sha256()

@@ -75,8 +75,9 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
 
 def start_version(version: str) -> daemon_process.Daemon:
     """Start a daemon that says it is of another version."""
-    code = f"import clawdspace_ext; clawdspace_ext.__version__ = {version!r}; from clawdspace_ext import daemon; daemon.main()"
-    subprocess.Popen([sys.executable, "-c", code, "--detach", "clawdspace_ext.daemon"], stdout=subprocess.DEVNULL).wait()
+    code = f"import clawdspace_ext as us; us.__version__ = {version!r}; from clawdspace_ext.daemon import main; main()"
+    words = [sys.executable, "-c", code, "--detach", "clawdspace_ext.daemon"]
+    subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
     wait_until(lambda: daemon_process.running() is not None)
     found = daemon_process.running()
     assert found is not None
@@ -98,9 +99,7 @@ def test_the_first_call_starts_a_daemon_and_the_next_one_finds_it() -> None:
 
 
 def test_ten_starters_at_once_leave_one_daemon(home: Path) -> None:
-    starters = [
-        subprocess.Popen([sys.executable, "-c", ENSURE], stdout=subprocess.PIPE, text=True) for _ in range(10)
-    ]
+    starters = [subprocess.Popen([sys.executable, "-c", ENSURE], stdout=subprocess.PIPE, text=True) for _ in range(10)]
     told = {starter.communicate(timeout=60)[0].strip() for starter in starters}
 
     assert [starter.returncode for starter in starters] == [0] * 10
@@ -253,6 +252,13 @@ def test_a_locked_home_without_a_daemon_in_reach_is_reported(monkeypatch: pytest
 
         with pytest.raises(Unavailable, match="holds"):
             daemon_process.ensure_daemon()
+
+
+def test_a_scope_that_cannot_be_had_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where systemd runs, and not for this user."""
+    monkeypatch.setattr(daemon_start, "_scope", lambda: ["false"])
+
+    assert daemon_process.ensure_daemon().exists()
 
 
 def test_only_its_user_can_reach_the_socket() -> None:

@@ -106,9 +106,7 @@ async def test_without_an_engine_a_space_cannot_be_made_and_the_remedy_is_told(m
 
 
 @pytest.mark.asyncio
-async def test_a_docker_socket_nobody_listens_at_is_no_engine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_docker_socket_nobody_listens_at_is_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     with pytest.raises(Unavailable, match="no Docker engine listens"):
         await connected_docker("id")

@@ -23,7 +23,9 @@ class Cli:
         self, *arguments: str, stdin: bytes = b"", cwd: Path | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         """Run it to its end."""
-        return subprocess.run(self.words(*arguments), input=stdin, capture_output=True, timeout=60, env=self.env, cwd=cwd)
+        return subprocess.run(
+            self.words(*arguments), input=stdin, capture_output=True, timeout=60, env=self.env, cwd=cwd
+        )
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Run it in the background, with pipes."""

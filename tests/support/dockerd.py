@@ -27,6 +27,7 @@ import docker
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 BUILD_SECONDS = 900.0
+APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
 WAIT_FOR_ANOTHER_RUN_SECONDS = 900.0
 
 
@@ -44,6 +45,8 @@ def install_docker() -> None:
     if os.geteuid() != 0:
         raise NoDocker("starting a Docker engine needs root")
     packages = {"dockerd": "docker.io", "mmdebstrap": "mmdebstrap"}
+    if APPARMOR.exists() and APPARMOR.read_text().strip() == "Y":
+        packages["apparmor_parser"] = "apparmor"  # without it, dockerd starts no container where AppArmor is on
     missing = [package for program, package in packages.items() if shutil.which(program) is None]
     if not missing:
         return

@@ -1,12 +1,12 @@
-"""The API on a unix socket, over a ``FakeHost``, in a thread of its own."""
+"""The API on a unix socket, in a thread of its own: over a host in memory, or over any other."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import threading
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,51 +16,71 @@ from support.fake_host import FakeHost
 
 
 @dataclass
-class FakeDaemon:
-    """``run`` a coroutine of the host where the host lives."""
+class Served:
+    """A host that is being served."""
 
-    host: FakeHost
+    host: Any
     socket_path: Path
     loop: asyncio.AbstractEventLoop
+    stop: asyncio.Event
 
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
-
-    def call(self, function: Any, *args: Any) -> None:
+    def call(self, function: Callable[..., object], *args: object) -> None:
+        """Call a function where the host lives."""
         self.loop.call_soon_threadsafe(function, *args)
+
+
+@dataclass
+class FakeDaemon(Served):
+    """The same with the host in memory."""
+
+    host: FakeHost
+
+
+@contextmanager
+def serving(
+    path: Path, hosting: Callable[[], AbstractAsyncContextManager[Any]], kind: type[Served] = Served
+) -> Iterator[Any]:
+    """Serve what ``hosting`` makes until the block ends."""
+    path.unlink(missing_ok=True)
+    ready = threading.Event()
+    found: list[Served] = []
+
+    async def serve() -> None:
+        async with hosting() as host:
+            server = local_server(host)
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(path))
+                listener.listen(1024)
+                listener.setblocking(False)
+                server.add_socket(listener)
+                found.append(kind(host, path, asyncio.get_running_loop(), asyncio.Event()))
+                ready.set()
+                await found[0].stop.wait()
+                server.stop()
+            await server.close_all_connections()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(20)
+        yield found[0]
+    finally:
+        if found:
+            found[0].call(found[0].stop.set)
+        thread.join(20)
+    assert not thread.is_alive()
 
 
 @contextmanager
 def fake_daemon(folder: Path, name: str = "daemon.sock") -> Iterator[FakeDaemon]:
-    """Serve until the block ends."""
-    path = folder / name
-    path.unlink(missing_ok=True)
-    ready = threading.Event()
-    found: list[FakeDaemon] = []
+    """Serve a host in memory until the block ends."""
+    with serving(folder / name, _fake_host, FakeDaemon) as daemon:
+        yield daemon
 
-    async def serve() -> None:
-        host = FakeHost()
-        server = local_server(host)
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
-            listener.listen(1024)
-            listener.setblocking(False)
-            server.add_socket(listener)
-            stop = asyncio.Event()
-            stops.append(stop)
-            found.append(FakeDaemon(host, path, asyncio.get_running_loop()))
-            ready.set()
-            await stop.wait()
-            server.stop()
-        await server.close_all_connections()
-        for process in host.processes:
-            process.signal(9)
 
-    stops: list[asyncio.Event] = []
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    assert ready.wait(10)
-    yield found[0]
-    found[0].call(stops[0].set)
-    thread.join(20)
-    assert not thread.is_alive()
+@asynccontextmanager
+async def _fake_host() -> AsyncIterator[FakeHost]:
+    host = FakeHost()
+    yield host
+    for process in host.processes:
+        process.signal(9)

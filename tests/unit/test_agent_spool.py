@@ -72,9 +72,7 @@ def test_each_message_arrives_once_whatever_happens_to_the_flow(history: list[tu
             spool.follow(pipe)  # type: ignore[arg-type]  # see above
             spool.discard(received)
             spool.pump()
-    while heard != said:
-        before = len(heard), pipe.room
+    for _ in range(2 + spool.size):
         read(True)
-        assert (len(heard), pipe.room) != before, "nothing moves"
-    read(True)
+    assert heard == said
     assert spool.size == 0

@@ -305,7 +305,7 @@ async def test_a_space_can_be_stopped_before_its_agent_is_all_there(engine: Bubb
         await engine.start(ID)
         began = time.monotonic()
         await engine.stop(ID)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2.5
 
 
 # -- without control groups ------------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ def test_failures_come_back_as_they_were_raised(client: SpacesClient) -> None:
 
     assert (conflict.value.field, conflict.value.remedy) == ("name", "choose another name")
     assert unsupported.value.field == "gpu"
-    assert refused.value.field == "command"
+    assert refused.value.field == "not_found"
 
 
 def test_exec_returns_every_byte(client: SpacesClient) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import io
 import secrets
 import tarfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ from support.dockerd import Dockerd, NoDocker, shared_dockerd
 from clawdspace_ext.agent.hello import MAGIC, hello_frame
 from clawdspace_ext.engines.docker import DockerEngine
 from clawdspace_ext.engines.docker import usage as counters
+from clawdspace_ext.engines.docker.agent_files import remove_stale_helpers
+from clawdspace_ext.engines.docker.records import Labels
 from clawdspace_ext.errors import Conflict, InvalidRequest, Unavailable, Unsupported
 from clawdspace_ext.link import Link
 from clawdspace_ext.spaces import GIB, MIB, SpaceRecord, SpaceSpec, SpaceState
@@ -27,7 +30,6 @@ from clawdspace_ext.spaces import GIB, MIB, SpaceRecord, SpaceSpec, SpaceState
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio]
 
 INSTALL = "0123456789abcdef"
-BASE = "clawdspace-base:latest"
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +140,16 @@ async def test_the_agent_is_compiled_once_for_an_image(engine: DockerEngine, cli
 
 
 async def test_an_image_that_knows_nothing_of_spaces_can_be_one(engine: DockerEngine, client: docker.APIClient) -> None:
-    space_id = await make(engine, image=BASE)
+    """It has neither a /workspace nor our user's name."""
+    recipe = b"FROM clawdspace:latest\nUSER 0\nWORKDIR /\nRUN rmdir /workspace && userdel space\n"
+    progress = client.build(fileobj=io.BytesIO(recipe), tag="foreign", rm=True, network_mode="none", decode=True)
+    assert [step for step in progress if "error" in step] == []
+    space_id = await make(engine, image="foreign")
 
     assert await reach(engine, space_id) == []
-    assert run_in(client, space_id, "sh", "-c", "echo hello > a && cat a") == "hello\n"
+    assert (
+        run_in(client, space_id, "sh", "-c", "echo hello > a && cat a; ls -d /workspace/*") == "hello\n/workspace/a\n"
+    )
 
 
 async def test_an_image_without_python_is_refused_by_name(engine: DockerEngine, client: docker.APIClient) -> None:
@@ -168,21 +176,38 @@ async def test_an_agent_that_does_not_load_in_an_image_is_an_error_with_the_reas
     await engine.close()
 
 
-async def test_what_a_crash_left_of_filling_an_agent_volume_is_no_obstacle(
-    engine: DockerEngine, client: docker.APIClient
-) -> None:
-    """A helper that never ended holds the name its successor needs."""
-    image = client.inspect_image("clawdspace:latest")["Id"].removeprefix("sha256:")[:12]
-    labels = {"clawdspace.managed": "1", "clawdspace.install": INSTALL, "clawdspace.role": "helper"}
-    left = client.create_container(
-        "clawdspace:latest",
-        ["sleep", "60"],
-        name=f"clawdspace-{INSTALL[:8]}.fit-{image}",
-        labels=labels | {"clawdspace.schema": "1"},
-    )
-    client.start(left)
+async def test_the_agent_comes_back_after_a_volume_prune(engine: DockerEngine, client: docker.APIClient) -> None:
+    await engine.destroy(await make(engine), remove_files=True)
+    for volume in client.volumes()["Volumes"]:
+        client.remove_volume(volume["Name"])
 
     assert await reach(engine, await make(engine)) == []
+
+
+async def test_two_daemons_may_fit_an_image_at_the_same_time(dockerd: Dockerd, client: docker.APIClient) -> None:
+    engines = [DockerEngine(INSTALL, docker_host=dockerd.host) for _ in range(3)]
+    await asyncio.gather(*(engine.prepare(secrets.token_hex(6), SpaceSpec()) for engine in engines))
+
+    assert len(await engines[0].orphans()) == 3
+    for engine in engines:
+        await engine.close()
+
+
+async def test_helpers_that_a_crash_left_go_and_living_ones_stay(
+    client: docker.APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = Labels(INSTALL)
+    left = client.create_container("clawdspace:latest", ["sleep", "60"], labels=labels.common("helper"))
+    client.start(left)
+    remove_stale_helpers(client, labels)
+    assert len(client.containers()) == 1
+
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 600)
+    remove_stale_helpers(client, Labels("somebody else's"))
+    assert len(client.containers()) == 1
+    remove_stale_helpers(client, labels)
+    assert client.containers(all=True) == []
 
 
 @pytest.mark.parametrize("image", ["no-such-image:1", "No Such//Image", "../x"])
@@ -294,11 +319,6 @@ async def test_the_cgroup_and_the_engine_count_alike(engine: DockerEngine, clien
     assert mine.pids == theirs.pids > 0
     assert mine.memory_bytes == pytest.approx(theirs.memory_bytes, rel=0.05)
     assert mine.cpu_seconds == theirs.cpu_seconds > 0
-
-
-async def test_a_process_of_this_machine_is_not_taken_for_a_space_of_another(client: docker.APIClient) -> None:
-    """With the engine elsewhere, the pid it tells is somebody else's here."""
-    assert counters.from_cgroup(1, "0" * 64) is None
 
 
 async def test_a_space_killed_for_its_memory_says_so(engine: DockerEngine, client: docker.APIClient) -> None:

@@ -70,14 +70,26 @@ def test_without_home_the_xdg_folders_are_used(monkeypatch: pytest.MonkeyPatch, 
 
     assert paths.data_dir() == short_dir / "data/clawdspace"
     assert paths.log_path() == short_dir / "state/clawdspace/daemon.log"
-    assert paths.runtime_dir() == short_dir / "clawdspace"
+    assert paths.runtime_dir().parent == short_dir
+
+
+def test_two_data_folders_never_share_sockets(monkeypatch: pytest.MonkeyPatch, short_dir: Path) -> None:
+    """As after sudo, where the user changes and the session's variables may not."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
+    first = paths.runtime_dir()
+    monkeypatch.setenv("HOME", str(short_dir / "other"))
+
+    assert paths.runtime_dir() != first
 
 
 def test_a_runtime_folder_of_somebody_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """After su the variable still names the other user's."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/proc/1")
 
-    assert paths.runtime_dir() == Path(f"/tmp/clawdspace-{os.getuid()}")
+    found = paths.runtime_dir()
+
+    assert Path("/proc") not in found.parents
+    found.rmdir()
 
 
 def test_relative_xdg_folders_are_ignored_as_their_specification_says(

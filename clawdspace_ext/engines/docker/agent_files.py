@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import functools
 import hashlib
 import json
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from docker import APIClient
-from docker.errors import APIError
+from docker.errors import APIError, NotFound
 
 from ...errors import Unsupported
 from ...spaces import MIB
@@ -31,6 +34,7 @@ from .records import Labels, workspace_volume
 _ARGUMENT = 100_000
 _HELPER_MEMORY = 256 * MIB
 _HELPER_PIDS = 64
+_HELPER_SECONDS = 120
 _WORKSPACE_IS_FOREIGN = 64
 _CONFINE = Path(__file__).with_name("confine.py")
 _REASON = 500
@@ -97,7 +101,7 @@ class AgentFiles:
         """
         async with self._locks.setdefault(image_id, asyncio.Lock()):
             fitted = self._fitted.get(image_id)
-            if fitted is None:
+            if fitted is None or not await self._api.run(functools.partial(_exists, volume=fitted.volume)):
                 fitted = self._fitted[image_id] = await self._api.run(
                     lambda client: self._fill(client, image_id, image), seconds=CREATE_SECONDS
                 )
@@ -108,11 +112,12 @@ class AgentFiles:
 
         No one else but the connector's user exists in the space, so writable for all is writable for the space.
         """
-        helper = Helper(self._labels.prepared_name(f"open-{files_id}"), image_id, image, _OPEN)
+        helper = Helper(image_id, image, _OPEN)
         mount = volume_mount(workspace_volume(files_id), "/workspace")
         await self._api.run(lambda client: helper.run(client, self._labels, mount), seconds=CREATE_SECONDS)
 
     def _fill(self, client: APIClient, image_id: str, image: str) -> Fitted:
+        remove_stale_helpers(client, self._labels)
         sources = [*sorted(self._folder.glob("*.py")), _CONFINE]
         files = {path.name: path.read_text("utf-8") for path in sources}
         machine = str(client.info()["Architecture"])
@@ -123,19 +128,15 @@ class AgentFiles:
         client.create_volume(volume, labels=self._labels.common("agent"))
         text = base64.b64encode(zlib.compress(packed, 9)).decode()
         arguments = [text[start : start + _ARGUMENT] for start in range(0, len(text), _ARGUMENT)]
-        helper = Helper(self._labels.prepared_name(f"fit-{short_id}"), image_id, image, _FILL, arguments)
+        helper = Helper(image_id, image, _FILL, arguments)
         code = helper.run(client, self._labels, volume_mount(volume, AGENT_FOLDER))
         return Fitted(volume, owns_workspace=code != _WORKSPACE_IS_FOREIGN)
 
 
 @dataclass(frozen=True, slots=True)
 class Helper:
-    """A script run by an image's python3, as a root without capabilities.
+    """A script run by an image's python3, as a root without capabilities."""
 
-    Its container has a name of its own, so that what a crash left of an earlier one is found and removed.
-    """
-
-    name: str
     image_id: str
     image: str
     script: str
@@ -153,13 +154,7 @@ class Helper:
             "Labels": labels.common("helper"),
             "HostConfig": isolation() | {"Mounts": [mount], "Memory": _HELPER_MEMORY, "PidsLimit": _HELPER_PIDS},
         }
-        try:
-            container = create_container(client, config, self.name)
-        except APIError as error:
-            if error.status_code != HTTPStatus.CONFLICT or not _is_ours(client, labels, self.name):
-                raise
-            client.remove_container(self.name, force=True, v=True)
-            container = create_container(client, config, self.name)
+        container = create_container(client, config)
         try:
             return self._outcome(client, container)
         finally:
@@ -169,7 +164,7 @@ class Helper:
         try:
             client.start(container)
         except APIError as error:
-            if error.is_client_error():
+            if error.status_code == HTTPStatus.BAD_REQUEST:
                 raise self._unfit("it has no python3") from error
             raise
         code = int(client.wait(container, timeout=int(CREATE_SECONDS))["StatusCode"])
@@ -184,6 +179,19 @@ class Helper:
         )
 
 
-def _is_ours(client: APIClient, labels: Labels, name: str) -> bool:
-    found = client.inspect_container(name)["Config"]["Labels"] or {}
-    return labels.common("helper").items() <= found.items()
+def _exists(client: APIClient, volume: str) -> bool:
+    """Whether a volume is still there: an engine's ``volume prune`` takes those that no container uses."""
+    try:
+        client.inspect_volume(volume)
+    except NotFound:
+        return False
+    return True
+
+
+def remove_stale_helpers(client: APIClient, labels: Labels) -> None:
+    """Remove what a crash left of helpers; a living one may be another process's of this installation."""
+    stale = time.time() - _HELPER_SECONDS
+    for item in client.containers(all=True, filters={"label": labels.of_role("helper")}):
+        if item["Created"] < stale:
+            with contextlib.suppress(APIError):  # someone else removes it
+                client.remove_container(item["Id"], force=True, v=True)

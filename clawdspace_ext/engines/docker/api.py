@@ -90,7 +90,7 @@ def _negotiated(host: str) -> APIClient:
     return APIClient(host, version=version, timeout=timeout)
 
 
-def create_container(client: APIClient, config: Mapping[str, Any], name: str) -> str:
+def create_container(client: APIClient, config: Mapping[str, Any], name: str | None = None) -> str:
     """Create a container from a body in the engine's own words, and return its id."""
     created: dict[str, Any] = client.create_container_from_config(config, name)  # type: ignore[no-untyped-call]  # the stubs lack it
     return str(created["Id"])

@@ -48,6 +48,10 @@ class Labels:
         """What selects our objects, and only them."""
         return [f"{MANAGED}=1", f"{INSTALL}={self.install_id}"]
 
+    def of_role(self, role: str) -> list[str]:
+        """What selects our objects of one role."""
+        return [*self.all, f"{ROLE}={role}"]
+
     def one(self, space_id: str) -> list[str]:
         """What selects the objects of one space."""
         return [*self.all, f"{ID}={space_id}"]

@@ -10,7 +10,6 @@ from docker import APIClient
 
 from ...spaces import Usage
 
-_CGROUPS = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60
 
 
@@ -22,17 +21,20 @@ def read_usage(client: APIClient, container: str) -> Usage | None:
     return from_cgroup(state["Pid"], container) or from_stats(client.stats(container, stream=False, one_shot=True))
 
 
-def from_cgroup(pid: int, docker_id: str) -> Usage | None:
+def from_cgroup(
+    pid: int, docker_id: str, *, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
+) -> Usage | None:
     """Read the cgroup of a container's main process.
 
     None when the process is not on this machine: its cgroup must be named after the container, since a pid of another
     machine may be anyone's here.
     """
     try:
-        paths = _cgroup_paths(Path(f"/proc/{pid}/cgroup").read_text())
+        paths = _cgroup_paths((proc / str(pid) / "cgroup").read_text())
         if not paths or not all(docker_id in path for path in paths.values()):
             return None
-        return _read_v1(paths) if "memory" in paths else _read_v2(_CGROUPS / paths[""].lstrip("/"))
+        folders = {name: cgroups / name / path.lstrip("/") for name, path in paths.items()}
+        return _read_v1(folders) if "memory" in folders else _read_v2(folders[""])
     except (OSError, ValueError, KeyError):
         return None
 
@@ -48,8 +50,8 @@ def _cgroup_paths(text: str) -> dict[str, str]:
     return v1 if "memory" in v1 else {"": paths[""]}
 
 
-def _read_v1(paths: Mapping[str, str]) -> Usage:
-    memory, cpu, pids = (_CGROUPS / name / paths[name].lstrip("/") for name in ("memory", "cpuacct", "pids"))
+def _read_v1(folders: Mapping[str, Path]) -> Usage:
+    memory, cpu, pids = (folders[name] for name in ("memory", "cpuacct", "pids"))
     cache = _table(memory / "memory.stat")["total_inactive_file"]
     return Usage(
         cpu_seconds=_number(cpu / "cpuacct.usage") / 1e9,

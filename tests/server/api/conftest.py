@@ -48,8 +48,8 @@ def jp_server_config(daemon: FakeDaemon, tmp_path: Path) -> Config:
 def api(jp_serverapp: Any, http_server_client: Any, jp_base_url: str, jp_auth_header: dict[str, str]) -> Api:
     """Send a request and return the answer, whatever its status.
 
-    ``headers`` None sends the server's token; a ``str`` body is sent as it is, anything else as JSON.  Each answer is held
-    against rest-api.yml.
+    ``headers`` None sends the server's token; a ``str`` body is sent as it is, anything else as JSON.  Each answer
+    is held against rest-api.yml.
     """
 
     async def ask(

@@ -16,11 +16,11 @@ from traitlets.config import Config
 
 from clawdspace_ext.handlers.local import local_user
 from clawdspace_ext.handlers.route import Route
-from clawdspace_ext.handlers.routes import ROUTES, SOCKETS
+from clawdspace_ext.handlers.routes import FORWARDED, SOCKETS
 from clawdspace_ext.keys import KeyStore
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-OURS = [route for route in (*ROUTES, *SOCKETS) if not route.local and route.action != "open"]
+OURS = [route for route in (*FORWARDED, *SOCKETS) if not route.local and route.action != "open"]
 PATHS = sorted({route.path for route in OURS} | {"/api/spaces/{name}/nonsense", "/api/health/nonsense"})
 CREDENTIALS = {
     "none": {},

@@ -93,7 +93,7 @@ async def test_signals_and_sizes_arrive(follow: Follow, daemon: FakeDaemon) -> N
         ('{"command": "x", "tty": {"cols": 0, "rows": 1}}', "invalid", "tty.cols"),
         ("not json", "invalid", None),
         (b"bytes", "invalid", "command"),
-        ('{"command": ["/nowhere"]}', "refused", "command"),
+        ('{"command": ["/nowhere"]}', "refused", None),
     ],
 )
 async def test_what_cannot_be_run_is_said_in_json(

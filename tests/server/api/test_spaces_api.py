@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from support.api import Answer, Api
+from support.api import Api
 from support.fake_daemon import FakeDaemon
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 import clawdspace_ext
 from clawdspace_ext.handlers.local import local_user
@@ -325,18 +326,22 @@ async def test_a_body_may_not_be_larger_than_sixteen_megabytes(api: Api, daemon:
     assert "exec dev" not in daemon.host.calls
 
 
-async def test_more_than_ten_commands_run_at_once(api: Api, daemon: FakeDaemon) -> None:
-    """Tornado's client would queue the eleventh."""
+async def test_more_than_ten_commands_run_at_once(
+    api: Api, daemon: FakeDaemon, http_server_client: Any, jp_base_url: str, jp_auth_header: dict[str, str]
+) -> None:
+    """Tornado's client would keep the eleventh waiting, in the test as in the server."""
     await api("POST", "/api/spaces", {"name": "dev"})
     daemon.call(daemon.host.gate.clear)
+    client = SimpleAsyncHTTPClient(force_instance=True, max_clients=100)
+    url = http_server_client.get_url(f"{jp_base_url}api/spaces/dev/exec")
 
-    waiting = [asyncio.ensure_future(_run_true(api)) for _ in range(9)]
-    await asyncio.sleep(0.2)
+    commands = [
+        asyncio.ensure_future(client.fetch(url, method="POST", headers=jp_auth_header, body='{"command":["true"]}'))
+        for _ in range(40)
+    ]
+    await asyncio.sleep(0.3)
     assert (await api("GET", "/api/spaces/dev")).status == 200
     daemon.call(daemon.host.gate.set)
 
-    assert [answer.status for answer in await asyncio.gather(*waiting)] == [200] * 9
-
-
-async def _run_true(api: Api) -> Answer:
-    return await api("POST", "/api/spaces/dev/exec", {"command": ["true"]})
+    assert [answer.code for answer in await asyncio.gather(*commands)] == [200] * 40
+    client.close()
