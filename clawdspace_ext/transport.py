@@ -97,6 +97,7 @@ class UnixTransport:
                 return connection
             connection.close()
         connection = HTTPConnection(_AUTHORITY)
+        connection.auto_open = 0  # it would look for that name on the network
         connection.sock = self._dial()
         return connection
 

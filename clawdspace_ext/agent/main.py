@@ -17,7 +17,7 @@ from .processes import Processes
 from .protocol import LinkError
 from .services import Refuse
 from .sockets import Connection
-from .spawn import spawn
+from .spawn import OomScore, spawn
 from .transport import Transport
 
 MYPY = False
@@ -33,8 +33,9 @@ TERM_GRACE = 2.0
 class Agent:
     """Everything one space's agent holds.  ``workspace`` is what relative paths start from."""
 
-    def __init__(self, workspace: str) -> None:
+    def __init__(self, workspace: str, oom_score: OomScore) -> None:
         self.loop = Loop()
+        self._oom_score = oom_score
         self.workspace = workspace
         self.processes = Processes(self)
         self.kernels = kernels.Kernels(self)
@@ -66,7 +67,8 @@ class Agent:
 
     def spawn(self, argv: List[str], env: Dict[str, str], cwd: str, fds: List[int], tty: bool = False) -> int:
         """Start a program in a session of its own; see ``spawn.spawn``."""
-        return spawn(argv, env, cwd, fds, tty)
+        with self._oom_score:
+            return spawn(argv, env, cwd, fds, tty)
 
     def on_exit(self, pid: int, callback: Callable[[int], None]) -> None:
         """Call back with the wait status of a child when it has ended."""
@@ -169,9 +171,10 @@ class Agent:
 
 def main() -> None:
     """Run as ``--listen-fd N`` or ``--listen-abstract NAME --peer-uid UID``, optionally ``--workspace DIR``."""
+    oom_score = OomScore()
     shield()
     options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
-    agent = Agent(options.get("--workspace", "/workspace"))
+    agent = Agent(options.get("--workspace", "/workspace"), oom_score)
     _watch_signals(agent)
     if "--listen-fd" in options:
         listener.listen_inherited(agent.loop, int(options["--listen-fd"]), agent.connected)

@@ -55,7 +55,6 @@ def _become(argv: List[str], env: Dict[str, str], cwd: str, fds: List[int], tty:
             os.dup2(fd, target)
         if tty:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        _raise_oom_score()
         part = "cwd"
         os.chdir(cwd)
         part = "program"
@@ -66,13 +65,30 @@ def _become(argv: List[str], env: Dict[str, str], cwd: str, fds: List[int], tty:
         os._exit(127)
 
 
-def _raise_oom_score() -> None:
-    try:
-        with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
-            score = int(file.read())
-            file.write(b"%d" % min(1000, score + OOM_RAISE))
-    except OSError:
-        pass  # without /proc there is no score to raise; the program runs all the same
+class OomScore:
+    """Lets what the agent starts be killed before the agent when memory runs out.
+
+    A child inherits the score of the moment, so the agent raises its own around each start.  It keeps the file open,
+    because ``hardening.shield`` takes away the right to open it: make this first.
+    """
+
+    def __init__(self) -> None:
+        self._own = 0
+        try:
+            self._fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+            self._own = int(os.read(self._fd, 16))
+        except OSError:
+            self._fd = -1  # without /proc there is no score; programs run all the same
+
+    def __enter__(self) -> None:
+        self._set(min(1000, self._own + OOM_RAISE))
+
+    def __exit__(self, *_: object) -> None:
+        self._set(self._own)
+
+    def _set(self, score: int) -> None:
+        if self._fd >= 0:
+            os.pwrite(self._fd, b"%d" % score, 0)
 
 
 def kill_session(leader: int, number: int) -> None:

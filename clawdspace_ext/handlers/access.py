@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
-from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any
 
 from jupyter_core.utils import ensure_async
@@ -16,39 +13,15 @@ from tornado import web
 
 from ..keys import PREFIX, KeyStore, NamedKey
 from .local import local_user
+from .refusals import Refusals
 from .route import Action
 
 RESOURCE = "clawdspace"
-
-MAX_REFUSALS = 100
-REFUSALS_WINDOW = 60.0
-MAX_ADDRESSES = 10_000
 
 _CREDENTIAL = re.compile(r"(?:token|bearer)\s+(\S+)", re.IGNORECASE)
 
 #: These know one person, whoever has the token or the password, and give each request another random name.
 _ONE_PERSON = (IdentityProvider, PasswordIdentityProvider)
-
-
-class Refusals:
-    """Counts refused credentials by address: after MAX_REFUSALS in a minute, an address has to wait for the next."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._seen: OrderedDict[str, tuple[float, int]] = OrderedDict()
-
-    def exhausted(self, address: str) -> bool:
-        """Whether credentials from this address are not even looked at."""
-        since, count = self._seen.get(address, (0.0, 0))
-        return count >= MAX_REFUSALS and self._clock() - since < REFUSALS_WINDOW
-
-    def note(self, address: str) -> None:
-        """Count one more."""
-        now = self._clock()
-        since, count = self._seen.pop(address, (now, 0))
-        self._seen[address] = (since, count + 1) if now - since < REFUSALS_WINDOW else (now, 1)
-        if len(self._seen) > MAX_ADDRESSES:
-            self._seen.popitem(last=False)
 
 
 class KeyIdentity(IdentityProvider):
@@ -98,7 +71,7 @@ class AccessMixin(ExtensionHandlerMixin, JupyterHandler):
                 raise web.HTTPError(403)
         finally:
             if offered and getattr(self, "_jupyter_current_user", None) is None:
-                self.gate.refusals.note(address)
+                self.gate.refusals.note(address, offered[1])
 
     def _show_key(self, key: str) -> None:
         self.named_key = self.gate.keys.verify(key)

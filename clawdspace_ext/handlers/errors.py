@@ -34,6 +34,8 @@ _HTTP_CODES = {
     429: "too_many",
 }
 
+_LET_IN = "send 'Authorization: Bearer KEY', with a key that 'clawdspace keys create' makes, or log in"
+
 #: Seconds after which a client may try again what was unavailable.
 RETRY_AFTER = "1"
 
@@ -50,7 +52,8 @@ def http_error_to_json(status: int, error: BaseException | None) -> Json:
     text = error.log_message if isinstance(error, web.HTTPError) else None
     if text and isinstance(error, web.HTTPError) and error.args:
         text = text % error.args
-    return {"error": text or HTTPStatus(status).phrase, "code": _HTTP_CODES.get(status, "invalid")}
+    shape = {"error": text or HTTPStatus(status).phrase, "code": _HTTP_CODES.get(status, "invalid")}
+    return shape if text or status != HTTPStatus.FORBIDDEN else shape | {"remedy": _LET_IN}
 
 
 class JsonErrors(web.RequestHandler):

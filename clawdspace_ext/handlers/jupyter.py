@@ -136,8 +136,9 @@ class ForwardSocket(JsonErrors, AccessMixin, WebSocketMixin, websocket.WebSocket
     def on_close(self) -> None:
         """Take the daemon's side down too."""
         if self.upstream is not None and self.upstream.protocol is not None:
-            # At once: a close frame would have to wait behind stdin that the command does not read.
-            self.upstream.protocol.stream.close()
+            if self.upstream.protocol.stream is not None:
+                # At once: a close frame would have to wait behind stdin that the command does not read.
+                self.upstream.protocol.stream.close()
             self.upstream.close()
 
     async def _pass_on(self, message: str | bytes) -> None:

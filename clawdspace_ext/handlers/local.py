@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
+import pwd
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -44,11 +44,11 @@ def local_server(
 
 
 def local_user() -> str:
-    """Return the name of this process's user."""
+    """Return the name of this process's user, whatever its environment says."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())  # a user without an entry in /etc/passwd
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())  # a user without an entry in /etc/passwd
 
 
 class UnknownHandler(JsonErrors):

@@ -31,17 +31,20 @@ class JupyterServer:
         self.token = secrets.token_hex(16)
         self.url = f"http://127.0.0.1:{self.port}"
         self.headers = {"Authorization": f"token {self.token}"}
-        enabled = json.dumps({"clawdspace_ext": extension, "jupyterlab": False})
+        config = home / f"config-{extension}"
+        config.mkdir()
+        enabled = {"clawdspace_ext": extension, "jupyterlab": False}
+        settings = {"ServerApp": {"jpserver_extensions": enabled, "allow_root": True, "root_dir": str(home)}}
+        (config / "jupyter_server_config.json").write_text(json.dumps(settings))
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root"),
+                *(sys.executable, "-m", "jupyter_server", "--no-browser"),
                 *(f"--ServerApp.port={self.port}", f"--IdentityProvider.token={self.token}"),
-                *(f"--ServerApp.root_dir={home}", f"--ServerApp.jpserver_extensions={enabled}"),
                 "--ZMQChannelsWebsocketConnection.limit_rate=False",
             ],
             stdout=subprocess.DEVNULL,
             stderr=(home / f"server-{extension}.log").open("wb"),
-            env={**os.environ, "JUPYTER_CONFIG_DIR": str(home / "config")},
+            env={**os.environ, "JUPYTER_CONFIG_DIR": str(config)},
         )
 
     def __enter__(self) -> Self:

@@ -55,7 +55,9 @@ def install_docker() -> None:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]
     for command in (["apt-get", "update", "--quiet"], install):
-        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+        done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise NoDocker(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
 
 
 class Dockerd:
@@ -190,17 +192,28 @@ def start_dockerd(root: Path | None = None) -> Iterator[Dockerd]:
             engine.stop()
 
 
-@functools.cache
 def shared_dockerd() -> Dockerd:
     """Return the engine of this process, with the default image in it; it stops when the process ends.
 
-    Raises NoDocker.
+    Raises NoDocker, each time at once after the first.
     """
-    install_docker()
+    engine = _first_attempt()
+    if isinstance(engine, NoDocker):
+        raise engine
+    return engine
+
+
+@functools.cache
+def _first_attempt() -> Dockerd | NoDocker:
     stack = contextlib.ExitStack()
-    engine = stack.enter_context(start_dockerd())
+    try:
+        install_docker()
+        engine = stack.enter_context(start_dockerd())
+        build_image(engine.host)
+    except NoDocker as reason:
+        stack.close()
+        return reason
     atexit.register(stack.close)
-    build_image(engine.host)
     return engine
 
 
@@ -251,11 +264,10 @@ def _mounts_below(root: Path) -> list[str]:
 
 
 def _main(verb: str) -> None:
-    if verb == "install":
-        try:
-            install_docker()
-        except NoDocker as reason:
-            print(f"tests that need Docker will be skipped: {reason}")
+    if verb == "install" and os.geteuid() != 0:
+        print("tests that need Docker will be skipped: it takes root to start an engine")
+    elif verb == "install":
+        shared_dockerd()  # so that no test has to wait for packages and images
     elif verb == "run":
         print(f"export DOCKER_HOST={shared_dockerd().host}", flush=True)
         ends = {signal.SIGINT, signal.SIGTERM}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -112,6 +113,17 @@ def test_failures_come_back_as_they_were_raised(client: SpacesClient) -> None:
     assert (conflict.value.field, conflict.value.remedy) == ("name", "choose another name")
     assert unsupported.value.field == "gpu"
     assert refused.value.field == "not_found"
+
+
+def test_an_unknown_path_or_method_is_said_in_json(client: SpacesClient) -> None:
+    with pytest.raises(NotFound, match="no such path"):
+        client.request("GET", "/api/nonsense")
+    with pytest.raises(InvalidRequest, match="Method Not Allowed"):
+        client.request("PUT", "/api/spaces", {})
+
+
+def test_whoever_is_on_the_socket_is_its_user(client: SpacesClient) -> None:
+    assert client.create("dev").record.owner == pwd.getpwuid(os.geteuid()).pw_name
 
 
 def test_exec_returns_every_byte(client: SpacesClient) -> None:

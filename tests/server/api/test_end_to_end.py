@@ -55,6 +55,14 @@ async def test_a_space_lives_its_life(api: Api) -> None:
     assert (await api("POST", "/api/spaces/dev/exec", {"command": "cat note"})).body["stdout"] == "hello"
 
 
+async def test_the_machine_and_its_engine_are_described(api: Api) -> None:
+    await api("POST", "/api/spaces", {"name": "dev"})
+
+    assert (await api("GET", "/api/system")).body["docker"]["containers"] == 0
+    found = (await api("GET", "/api/system/capabilities")).body
+    assert (found["engine"], found["engines"][0]["notEnforced"]) == ("local", ["memory", "cpus", "pids"])
+
+
 async def test_a_command_is_followed_and_interrupted(api: Api, jp_ws_fetch: Any) -> None:
     await api("POST", "/api/spaces", {"name": "dev"})
     socket = await jp_ws_fetch("api", "spaces", "dev", "exec", "stream")
