@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clawdspace_kernels.websocket import install_no_delay
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Unicode
+
+from clawdspace_kernels.websocket import install_no_delay
 
 from .daemon_process import ensure_daemon
 from .handlers.access import Gate

@@ -14,9 +14,10 @@ import signal
 import sys
 from pathlib import Path
 
-from clawdspace_kernels.specs import KernelSpecs
 from jupyter_core.paths import jupyter_data_dir
 from tornado.httpserver import HTTPServer
+
+from clawdspace_kernels.specs import KernelSpecs
 
 from . import __version__, daemon_log, paths
 from .daemon_activity import Activity

@@ -10,7 +10,7 @@
     ├── Refused            the space's agent said no (a file is missing, a port is closed, …)
     └── Broken             something that must hold does not: a bug, or hostile input
 
-Foreign exceptions are translated once, where they enter: Docker's in ``engines/docker.py``, an agent's in ``link.py``,
+Foreign exceptions are translated once, where they enter: Docker's in ``engines/docker/``, an agent's in ``link.py``,
 HTTP's in ``client.py``; the way out is ``handlers/errors.py``.
 """
 
@@ -21,16 +21,19 @@ class SpaceError(Exception):
     """A failure meant to be read by a person.
 
     ``message`` says what is wrong, ``remedy`` what to do about it, ``field`` which part of the request is at fault.
-    ``code`` is stable and meant for programs.
+    ``code`` is stable and meant for programs, as is ``reason``, which tells failures of one code apart.
     """
 
     code = "error"
 
-    def __init__(self, message: str, *, field: str | None = None, remedy: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, field: str | None = None, remedy: str | None = None, reason: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
         self.remedy = remedy
+        self.reason = reason
 
     def __str__(self) -> str:
         return f"{self.message} ({self.remedy})" if self.remedy else self.message
@@ -73,7 +76,7 @@ class TimedOut(SpaceError):
 
 
 class Refused(SpaceError):
-    """The agent of a space refused a flow, for instance because a file does not exist."""
+    """The agent of a space refused a flow, for instance because a file does not exist; ``reason`` is its code."""
 
     code = "refused"
 

@@ -107,7 +107,7 @@ class Flow(Handler):
 
     def on_reset(self, code: str, text: str) -> None:
         """Remember why it failed."""
-        self._failure = Unavailable(text) if code == "lost" else Refused(text or code, field=code)
+        self._failure = Unavailable(text) if code == "lost" else Refused(text or code, reason=code)
         self._room.set()
         self._wake()
 

@@ -33,6 +33,7 @@ class SpaceProcess:
         self._relink = relink
         self._seen = {STDOUT: 0, STDERR: 0}
         self._started = time.monotonic()
+        self._signals: set[asyncio.Task[None]] = set()
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """Yield (channel, bytes) until the process has ended.
@@ -68,8 +69,17 @@ class SpaceProcess:
         self._flow.send({"eof": True})
 
     def signal(self, number: int) -> None:
-        """Send a signal to its process group."""
-        self._flow.send({"signal": number})
+        """Send a signal to its process group, past any stdin that it does not read."""
+        job = asyncio.create_task(self._signal(number))
+        self._signals.add(job)
+        job.add_done_callback(self._signals.discard)
+
+    async def _signal(self, number: int) -> None:
+        try:
+            link = await self._relink()
+            await link.call("signal", {"id": self.id, "signal": number})
+        except SpaceError:
+            return  # it has ended, or its space has; ``output`` tells how
 
     def resize(self, cols: int, rows: int) -> None:
         """Tell its terminal a new size."""

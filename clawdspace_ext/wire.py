@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import ERRORS_BY_CODE, Broken, InvalidRequest, NotFound, Refused, SpaceError, Unavailable
+from .errors import ERRORS_BY_CODE, Broken, InvalidRequest, NotFound, SpaceError, Unavailable
 from .protocols import Capabilities
 from .spaces import MIB, ExecRequest, ExecResult, KeptVolume, Network, Space, SpaceRecord, SpaceSpec, SpaceState
 
@@ -214,12 +214,13 @@ def capabilities_to_json(capabilities: Capabilities) -> Json:
 def error_to_json(error: SpaceError) -> Json:
     """Return a failure as every route reports it.
 
-    A missing space has no ``field``: old clients take a ``"name"`` in an answer for a space that is there.  What an
-    agent refused has the agent's ``reason`` instead.
+    A missing space has no ``field``: old clients take a ``"name"`` in an answer for a space that is there.
     """
     shape: Json = {"error": error.message, "code": error.code}
     if error.field and not isinstance(error, NotFound):
-        shape["reason" if isinstance(error, Refused) else "field"] = error.field
+        shape["field"] = error.field
+    if error.reason:
+        shape["reason"] = error.reason
     if error.remedy:
         shape["remedy"] = error.remedy
     return shape
@@ -230,7 +231,7 @@ def error_from_json(status: int, shape: object) -> SpaceError:
     if not isinstance(shape, dict) or not isinstance(shape.get("error"), str):
         return Unavailable(f"the answer, HTTP status {status}, is none of clawdspace's")
     kind = ERRORS_BY_CODE.get(shape.get("code", ""), InvalidRequest if 400 <= status < 500 else Broken)
-    return kind(shape["error"], field=shape.get("field") or shape.get("reason"), remedy=shape.get("remedy"))
+    return kind(shape["error"], field=shape.get("field"), remedy=shape.get("remedy"), reason=shape.get("reason"))
 
 
 def _unknown_shape(what: str) -> Broken:

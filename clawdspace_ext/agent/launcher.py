@@ -5,14 +5,17 @@ Runs in the space's own Python, as ``launcher.py -f CONNECTION_FILE``; the agent
 
 from __future__ import annotations
 
+import os
 import sys
 
 # The agent's modules lie beside this file; user code must not find them by their everyday names.
-sys.path.pop(0)
+sys.path[:] = [folder for folder in sys.path if folder != os.path.dirname(os.path.abspath(__file__))]
 
-import zmq
-from ipykernel import iostream
-from ipykernel.kernelapp import IPKernelApp
+import logging  # noqa: E402  # only now that the path is clean
+
+import zmq  # noqa: E402
+from ipykernel import iostream  # noqa: E402
+from ipykernel.kernelapp import IPKernelApp  # noqa: E402
 
 MYPY = False
 if MYPY:
@@ -49,6 +52,12 @@ class SpaceKernelApp(IPKernelApp):
         """Let the streams that ipykernel makes be patient ones."""
         iostream.OutStream = PatientOutStream  # type: ignore[misc]  # ipykernel looks the class up under this name
         super().init_io()  # type: ignore[no-untyped-call]  # see above
+
+    def log_connection_info(self) -> None:
+        """Leave out the note on how to connect, which would reach notebooks as output of nobody."""
+        usual, self.log_level = self.log_level, logging.CRITICAL
+        super().log_connection_info()  # type: ignore[no-untyped-call]  # see above
+        self.log_level = usual
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Commands in the space: run, followed, signalled, and found again by whoever comes later.
 
-On a flow of kind ``exec`` or ``attach`` the follower sends stdin as data, and the messages ``{"eof"}``,
-``{"signal": n}`` and ``{"resize": [cols, rows]}``.  It gets ``{"started", "pid"}``, data on channel 1 (stdout) and
-2 (stderr), and at last ``{"exit", "signal", "timedOut"}``, which it confirms by ending the flow.
+On a flow of kind ``exec`` or ``attach`` the follower sends stdin as data, and the messages ``{"eof"}`` and
+``{"resize": [cols, rows]}``; signals come as calls, which unread stdin cannot hold up.  It gets
+``{"started", "pid"}``, data on channel 1 (stdout) and 2 (stderr), and at last ``{"exit", "signal", "timedOut"}``, which
+it confirms by ending the flow.
 
 A process outlives the flow that started it.  While a flow follows it, its output is read no faster than the flow
 takes it; with nobody there, output is read on and the last part of it is kept.  ``attach`` follows it again from the
@@ -148,11 +149,9 @@ class Process(Handler):
             self.flow.consumed(len(data))
 
     def on_message(self, message: Dict[str, Any]) -> None:
-        """The end of stdin (a terminal has Ctrl-D for that), a signal, or a new terminal size."""
+        """The end of stdin (a terminal has Ctrl-D for that), or a new terminal size."""
         if "eof" in message and self.stdin is not None and not self.tty:
             self.stdin.finish()
-        if "signal" in message:
-            self.signal(message["signal"])
         if "resize" in message and self._terminal_fd is not None:
             _resize(self._terminal_fd, message["resize"])
 
@@ -169,9 +168,9 @@ class Process(Handler):
 
     # -- its life ----------------------------------------------------------------------------------------------------
 
-    def signal(self, number: Any) -> None:
+    def signal(self, number: int) -> None:
         """Signal its process group; at a terminal, the group in its foreground."""
-        if self.status is not None or not isinstance(number, int) or not 0 < number < signal.NSIG:
+        if self.status is not None or not 0 < number < signal.NSIG:
             return
         group = self.pid
         if self._terminal_fd is not None:
@@ -288,7 +287,7 @@ class Processes:
         ]
 
     def signal(self, args: Dict[str, Any]) -> None:
-        """Signal a process that nobody follows."""
+        """Signal a process, followed or not."""
         self.get(args).signal(number_of(args, "signal"))
 
     def forget(self, process: Process) -> None:

@@ -200,7 +200,7 @@ class Kernel:
                 flow = await link.open("kernel.attach", {"id": self.record.short, "received": self._reception.received})
                 await self._read(flow)
             except Refused as error:
-                if error.field == "not_found":
+                if error.reason == "not_found":
                     self._dies(Ending(1, "the processes of its space were ended"))
             except (SpaceError, ZmtpError) as error:
                 log.info("kernel %s: %s", self.record.id, error)

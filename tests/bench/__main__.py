@@ -22,12 +22,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import docker
-from bench.notebook import JupyterServer, Kernel
-from support.dockerd import Dockerd, shared_dockerd
 
+from bench.notebook import JupyterServer, Kernel
 from clawdspace_ext.client import SpacesClient
 from clawdspace_ext.daemon_process import ensure_daemon, stop
 from clawdspace_ext.spaces import MIB, ExecRequest, SpaceSpec
+from support.dockerd import Dockerd, shared_dockerd
 
 TRUE = ExecRequest(("true",))
 IMAGE = "clawdspace:latest"

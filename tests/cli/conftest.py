@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.cli import Cli
 
 from clawdspace_ext import daemon_process
 from clawdspace_ext.client import SpacesClient
+from support.cli import Cli
 
 
 @pytest.fixture(scope="session")

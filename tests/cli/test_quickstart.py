@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import nbformat
+
 from support.cli import Cli
 
 

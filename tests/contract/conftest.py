@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from support.dockerd import NoDocker, shared_dockerd
 
 from clawdspace_ext.engines.bubblewrap import BubblewrapEngine
 from clawdspace_ext.engines.docker import DockerEngine
@@ -19,6 +18,7 @@ from clawdspace_ext.link import Link
 from clawdspace_ext.processes import start_process
 from clawdspace_ext.protocols import Engine, Stream
 from clawdspace_ext.spaces import MIB, ExecRequest, ExecResult, Space, SpaceRecord, SpaceSpec
+from support.dockerd import NoDocker, shared_dockerd
 
 BuildEngine = Callable[[], Engine]
 

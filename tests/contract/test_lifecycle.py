@@ -7,9 +7,9 @@ import os
 
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from support.lifecycle import LifecycleMachine
 
 from clawdspace_ext.protocols import Engine
+from support.lifecycle import LifecycleMachine
 
 from .conftest import BuildEngine
 

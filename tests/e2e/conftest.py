@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.dockerd import NoDocker, shared_dockerd
-from support.home import Home
 
 from clawdspace_ext import daemon_process
+from support.dockerd import NoDocker, shared_dockerd
+from support.home import Home
 
 
 @pytest.fixture(params=["bubblewrap", pytest.param("docker", marks=pytest.mark.docker)])

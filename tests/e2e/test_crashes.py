@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from jupyter_client.manager import KernelManager
-from support.home import Home
 
 from clawdspace_ext.errors import SpaceError
 from clawdspace_ext.spaces import MIB, ExecRequest, SpaceSpec, SpaceState
+from support.home import Home
 
 SPEC = SpaceSpec(memory=512 * MIB)
 TRANSFER = 200_000_000

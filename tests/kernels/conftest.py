@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from clawdspace_kernels.specs import RESOURCES, KernelSpecs
-from support.kernels import Host, Notebook, kernel_daemon
 
 from clawdspace_ext.spaces import SpaceSpec
+from clawdspace_kernels.specs import RESOURCES, KernelSpecs
+from support.kernels import Host, Notebook, kernel_daemon
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
+
 from support.kernels import Host
 
 NOTEBOOK = ["import os\nx = 20 + 1", "print(2 * x)", "os.path.basename(os.getcwd())"]

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from support.kernels import Host, Notebook, printed
 
 from clawdspace_ext.errors import Conflict, InvalidRequest, NotFound
 from clawdspace_ext.relay.kernel import Kernel, KernelState
+from support.kernels import Host, Notebook, printed
 
 pytestmark = pytest.mark.asyncio
 
@@ -161,6 +161,27 @@ async def test_variables_and_output_survive_a_restart_of_the_daemon(host: Host, 
     await host.restart()
     assert (await cell).split() == [str(i) for i in range(20)]
     assert await notebook.text("print(x + 1)") == "42\n"
+
+
+async def test_output_waits_in_the_space_while_the_daemon_is_away(host: Host, notebook: Notebook) -> None:
+    """More of it than the spool holds: the kernel waits as well."""
+    cell = asyncio.create_task(notebook.text("for i in range(100): print(f'{i:02}' + 'x' * 499_997)"))
+    await asyncio.sleep(0.2)
+    await host.leave()
+    await asyncio.sleep(1.5)
+    await host.begin()
+    lines = (await cell).splitlines()
+    assert [int(line[:2]) for line in lines] == list(range(100))
+    assert {len(line) for line in lines} == {499_999}
+
+
+async def test_twenty_kernels_started_at_once_all_answer(host: Host) -> None:
+    kernels = await asyncio.gather(*(host.kernel(f"kernel {n}") for n in range(20)))
+    notebooks = await asyncio.gather(*(Notebook(kernel).ready() for kernel in kernels))
+    found = await asyncio.gather(*(notebook.text(f"print({n})") for n, notebook in enumerate(notebooks)))
+    assert found == [f"{n}\n" for n in range(20)]
+    for notebook in notebooks:
+        notebook.close()
 
 
 async def test_a_death_while_the_daemon_is_away_is_known_after(host: Host, notebook: Notebook) -> None:

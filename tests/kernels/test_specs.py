@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from clawdspace_kernels.specs import KernelSpecs, spec_names
 from hypothesis import given
 from hypothesis import strategies as st
 from jupyter_client.kernelspec import KernelSpecManager
+
+from clawdspace_kernels.specs import KernelSpecs, spec_names
 
 names = st.sets(st.from_regex(r"[a-cA-C][a-cA-C_-]{0,2}", fullmatch=True), max_size=12)
 

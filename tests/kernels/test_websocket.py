@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from clawdspace_kernels.websocket import NoDelay, install_no_delay
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado.websocket import WebSocketClientConnection
+
+from clawdspace_kernels.websocket import NoDelay, install_no_delay
 
 pytest_plugins = ["pytest_jupyter.jupyter_server"]
 

@@ -210,5 +210,5 @@ class FakeHost:
                 start_new_session=True,
             )
         except OSError as error:
-            raise Refused(f"cannot run {request.argv[0]}: {error.strerror}", field="not_found") from error
+            raise Refused(f"cannot run {request.argv[0]}: {error.strerror}", reason="not_found") from error
         return FakeProcess(process)

@@ -36,6 +36,10 @@ def read(folder: Path, *names: str) -> list[str]:
     return [(folder / name).read_text() for name in names]
 
 
+def nothing() -> None:
+    """Stand for what a hierarchy does before it has another group."""
+
+
 def delegated(folder: Path, controllers: str = "cpu memory pids") -> Path:
     return write(folder, cgroup__procs="", cgroup__subtree_control="", cgroup__controllers=controllers)
 
@@ -109,7 +113,7 @@ def test_version_1_counts(tmp_path: Path) -> None:
 
 def test_a_group_that_does_not_freeze_is_thawed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clawdspace_ext.engines.bubblewrap.cgroups._FREEZE_SECONDS", 0.05)
-    group = GroupV2(write(tmp_path, cgroup__events="populated 1\nfrozen 0\n"), ())
+    group = GroupV2(write(tmp_path, cgroup__events="populated 1\nfrozen 0\n"), (), nothing)
     with pytest.raises(Unavailable):
         group.freeze()
 
@@ -155,13 +159,13 @@ def test_version_2_without_delegation_is_nothing(tmp_path: Path, monkeypatch: py
 
 def test_version_2_limits_what_it_has(tmp_path: Path) -> None:
     folder = write(tmp_path, memory__swap__max="max")
-    GroupV2(folder, ("memory", "cpu", "pids")).limit(GIB, 0.5)
+    GroupV2(folder, ("memory", "cpu", "pids"), nothing).limit(GIB, 0.5)
 
     assert read(folder, "memory.max", "memory.swap.max") == [str(GIB), "0"]
     assert read(folder, "cpu.max", "pids.max") == ["50000 100000", "512"]
 
     bare = write(tmp_path / "bare")
-    GroupV2(bare, ()).limit(GIB, 0.5)
+    GroupV2(bare, (), nothing).limit(GIB, 0.5)
     assert list(bare.iterdir()) == []
 
 
@@ -174,11 +178,11 @@ def test_version_2_counts(tmp_path: Path) -> None:
         pids__current="3",
         memory__events="oom 1\noom_kill 2\n",
     )
-    group = GroupV2(folder, ("memory", "pids"))
+    group = GroupV2(folder, ("memory", "pids"), nothing)
 
     assert group.counters() == Counters(2.5, 700, 3)
     assert group.oom_kills() == 2
-    assert GroupV2(folder, ()).counters() is None
+    assert GroupV2(folder, (), nothing).counters() is None
 
 
 def test_a_group_is_removed_when_its_last_member_is_gone(tmp_path: Path) -> None:
@@ -186,7 +190,7 @@ def test_a_group_is_removed_when_its_last_member_is_gone(tmp_path: Path) -> None
     leaving = threading.Timer(0.1, (folder / "member").unlink)
     leaving.start()
     began = time.monotonic()
-    GroupV2(folder, ()).remove()
+    GroupV2(folder, (), nothing).remove()
 
     assert not folder.exists()
     assert time.monotonic() - began >= 0.09

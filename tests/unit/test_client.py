@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.fake_daemon import FakeDaemon, fake_daemon
 
 from clawdspace_ext.client import SpacesClient
 from clawdspace_ext.errors import Conflict, InvalidRequest, NotFound, Refused, TimedOut, Unavailable, Unsupported
 from clawdspace_ext.spaces import ExecRequest, SpaceSpec, SpaceState, TerminalSize
 from clawdspace_ext.threaded import ThreadedHost
+from support.fake_daemon import FakeDaemon, fake_daemon
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_failures_come_back_as_they_were_raised(client: SpacesClient) -> None:
 
     assert (conflict.value.field, conflict.value.remedy) == ("name", "choose another name")
     assert unsupported.value.field == "gpu"
-    assert refused.value.field == "not_found"
+    assert refused.value.reason == "not_found"
 
 
 def test_an_unknown_path_or_method_is_said_in_json(client: SpacesClient) -> None:

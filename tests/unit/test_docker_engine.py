@@ -16,7 +16,6 @@ from typing import Any
 import docker
 import pytest
 import pytest_asyncio
-from support.dockerd import Dockerd, NoDocker, shared_dockerd
 
 from clawdspace_ext.agent.hello import MAGIC, hello_frame
 from clawdspace_ext.engines.docker import DockerEngine
@@ -26,6 +25,7 @@ from clawdspace_ext.engines.docker.records import Labels
 from clawdspace_ext.errors import Conflict, InvalidRequest, Unavailable, Unsupported
 from clawdspace_ext.link import Link
 from clawdspace_ext.spaces import GIB, MIB, SpaceRecord, SpaceSpec, SpaceState
+from support.dockerd import Dockerd, NoDocker, shared_dockerd
 
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import signal
@@ -132,10 +133,22 @@ async def test_signals_reach_the_process_group(link: Link) -> None:
     )
     assert await flow.read() is not None
     assert await flow.read() == Chunk(1, b"go\n")
-    flow.send({"signal": signal.SIGINT})
+    await link.call("signal", {"id": "s1", "signal": signal.SIGINT})
     _, _, told = await drain(flow)
 
     assert told["exit"] == 42
+
+
+async def test_a_signal_passes_stdin_that_is_not_read(link: Link) -> None:
+    flow = await link.open("exec", {"id": "s2", "argv": ["sleep", "60"], "stdin": True})
+    writer = asyncio.create_task(flow.write(b"x" * (4 * m.WINDOW)))
+    await asyncio.sleep(0.2)
+    assert not writer.done()
+    await link.call("signal", {"id": "s2", "signal": signal.SIGTERM})
+    _, _, told = await drain(flow)
+
+    assert told["signal"] == signal.SIGTERM
+    writer.cancel()
 
 
 async def test_a_terminal_has_a_size_and_changes_it(link: Link) -> None:
@@ -220,7 +233,7 @@ async def test_nobody_reading_blocks_the_process_and_not_the_memory(link: Link) 
     held = sum(len(item.data) for item in flow._items if isinstance(item, Chunk))
 
     assert held <= m.WINDOW
-    flow.send({"signal": 9})
+    await link.call("signal", {"id": "q1", "signal": 9})
     flow.reset()
 
 
@@ -246,7 +259,7 @@ async def test_files_are_listed_written_moved_ranged_and_removed(link: Link) -> 
     await link.call("delete", {"path": "d", "recursive": True})
     with pytest.raises(Refused, match="No such file") as missing:
         await link.call("list", {"path": "d"})
-    assert missing.value.field == "not_found"
+    assert missing.value.reason == "not_found"
 
 
 async def test_a_named_pipe_cannot_stop_the_agent(link: Link, tmp_path: Path) -> None:
@@ -311,11 +324,18 @@ async def test_unknown_kinds_and_bad_arguments_are_refused_and_the_agent_lives(l
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def lying_link(path: str, behave: Behaviour) -> tuple[Link, asyncio.Server]:
+@contextlib.asynccontextmanager
+async def lying_link(path: Path, behave: Behaviour) -> AsyncIterator[Link]:
+    """Link to an agent that behaves as it is told."""
+    serving: set[asyncio.Task[object]] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
         try:
             await behave(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
@@ -325,7 +345,15 @@ async def lying_link(path: str, behave: Behaviour) -> tuple[Link, asyncio.Server
     async def dial() -> Stream:
         return SocketStream(*await asyncio.open_unix_connection(path, limit=1 << 18))
 
-    return Link(dial, "liar"), server
+    link = Link(dial, "liar")
+    try:
+        yield link
+    finally:
+        await link.close()
+        server.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 def hello(**fields: object) -> bytes:
@@ -337,10 +365,9 @@ async def test_an_engines_complaint_in_the_stream_is_quoted(tmp_path: Path) -> N
         writer.write(b"OCI runtime exec failed: container is not running")
         await writer.drain()
 
-    link, server = await lying_link(str(tmp_path / "s"), complain)
-    with pytest.raises(Broken, match="container is not running"):
-        await link.connect()
-    server.close()
+    async with lying_link(tmp_path / "s", complain) as link:
+        with pytest.raises(Broken, match="container is not running"):
+            await link.connect()
 
 
 async def test_an_agent_of_another_version_is_told_with_the_remedy(tmp_path: Path) -> None:
@@ -348,10 +375,9 @@ async def test_an_agent_of_another_version_is_told_with_the_remedy(tmp_path: Pat
         writer.write(hello().replace(b'"versions": [1, 1]', b'"versions": [0, 0]'))
         await writer.drain()
 
-    link, server = await lying_link(str(tmp_path / "s"), old)
-    with pytest.raises(Broken, match="stop and start the space"):
-        await link.connect()
-    server.close()
+    async with lying_link(tmp_path / "s", old) as link:
+        with pytest.raises(Broken, match="stop and start the space"):
+            await link.connect()
 
 
 @pytest.mark.parametrize("received", [5, -1, "x", None, 10**30])
@@ -361,11 +387,9 @@ async def test_a_hello_that_lies_about_what_it_received_is_refused(tmp_path: Pat
         await writer.drain()
         await reader.read()
 
-    link, server = await lying_link(str(tmp_path / "s"), lie)
-    with pytest.raises(Broken):
-        await link.connect()
-    await link.close()
-    server.close()
+    async with lying_link(tmp_path / "s", lie) as link:
+        with pytest.raises(Broken):
+            await link.connect()
 
 
 frames = st.lists(
@@ -393,16 +417,13 @@ async def test_whatever_an_agent_sends_only_its_own_link_fails(
         writer.write(raw)
         await writer.drain()
 
-    path = tmp_path / os.urandom(4).hex()
-    link, server = await lying_link(str(path), fuzz)
-    try:
-        flow = await asyncio.wait_for(link.open("exec", {"argv": ["x"]}), 5)
-        while await asyncio.wait_for(flow.read(), 0.2) is not None:
+    async with lying_link(tmp_path / os.urandom(4).hex(), fuzz) as link:
+        try:
+            flow = await asyncio.wait_for(link.open("exec", {"argv": ["x"]}), 5)
+            while await asyncio.wait_for(flow.read(), 0.2) is not None:
+                pass
+        except (SpaceError, TimeoutError):
             pass
-    except (SpaceError, TimeoutError):
-        pass
-    await link.close()
-    server.close()
 
 
 async def test_a_flood_is_held_to_the_window_and_harms_no_other_link(tmp_path: Path, link: Link) -> None:
@@ -413,23 +434,19 @@ async def test_a_flood_is_held_to_the_window_and_harms_no_other_link(tmp_path: P
             writer.write((m.HEADER.pack(0, 1, m.DATA, 1) * 1000 + m.HEADER.pack(0, 0, m.PING, 0)) * 10)
             await writer.drain()
 
-    liar, server = await lying_link(str(tmp_path / "s"), flood)
-    flow = await liar.open("exec", {"argv": ["x"]})
-    await asyncio.sleep(0.2)
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    began = time.monotonic()
-    for _ in range(20):
-        _, _, told = await run(link, "true")
-        assert told["exit"] == 0
-    grown = tracemalloc.get_traced_memory()[0] - before
-    tracemalloc.stop()
+    async with lying_link(tmp_path / "s", flood) as liar:
+        flow = await liar.open("exec", {"argv": ["x"]})
+        await asyncio.sleep(0.2)
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(20):
+            _, _, told = await run(link, "true")
+            assert told["exit"] == 0
+        grown = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
 
-    assert time.monotonic() - began < 10
-    assert grown < 8_000_000
-    assert not flow._items
-    await liar.close()
-    server.close()
+        assert grown < 8_000_000
+        assert not flow._items
 
 
 async def test_messages_nobody_asked_for_break_the_link(tmp_path: Path) -> None:
@@ -440,14 +457,12 @@ async def test_messages_nobody_asked_for_break_the_link(tmp_path: Path) -> None:
         await writer.drain()
         await reader.read()
 
-    link, server = await lying_link(str(tmp_path / "s"), chatter)
-    flow = await link.open("exec", {"argv": ["x"]})
-    await asyncio.sleep(0.3)
-    with pytest.raises(Unavailable, match="messages that nobody asked for"):
-        while True:
-            await flow.read()
-    await link.close()
-    server.close()
+    async with lying_link(tmp_path / "s", chatter) as link:
+        flow = await link.open("exec", {"argv": ["x"]})
+        await asyncio.sleep(0.3)
+        with pytest.raises(Unavailable, match="messages that nobody asked for"):
+            while True:
+                await flow.read()
 
 
 async def test_a_silent_agent_is_dialled_again(

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from support.lifecycle import LifecycleMachine
 
 from clawdspace_ext.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from clawdspace_ext.protocols import Engine
 from clawdspace_ext.service import Spaces
 from clawdspace_ext.spaces import ExecRequest, SpaceSpec, SpaceState
 from clawdspace_ext.testing import LocalEngine
+from support.lifecycle import LifecycleMachine
 
 
 def sh(script: str, **options: object) -> ExecRequest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .cgroups import CPU_PERIOD_US, MAX_PIDS, keyed, make_usable, remove_folder, wait_frozen
+from .cgroups import CPU_PERIOD_US, MAX_PIDS, keyed, make_usable, remove_empty, remove_folder, wait_frozen
 from .processes import Counters
 
 _CONTROLLERS = ("memory", "cpu", "cpuacct", "pids", "freezer")
@@ -24,6 +24,10 @@ class HierarchyV1:
     def group(self, space_id: str) -> GroupV1:
         """Return the group of a space."""
         return GroupV1({controller: folder / space_id for controller, folder in self._folders.items()})
+
+    def release(self) -> None:
+        """Remove the installation's folders that are empty."""
+        remove_empty(self._folders.values())
 
 
 def find_v1(mounts: Mapping[str, Path], name: str) -> HierarchyV1 | None:

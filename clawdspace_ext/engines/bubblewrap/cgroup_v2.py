@@ -4,42 +4,56 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .cgroups import CPU_PERIOD_US, MAX_PIDS, keyed, make_usable, remove_folder, wait_frozen
+from .cgroups import CPU_PERIOD_US, MAX_PIDS, keyed, make_usable, remove_empty, remove_folder, wait_frozen
 from .processes import Counters
 
 _LIMITS = {"memory": "memory", "cpu": "cpus", "pids": "pids"}
 
 
 class HierarchyV2:
-    """The installation's groups below ``folder``, which hands ``controllers`` down to them."""
+    """The installation's groups below ``base / name``, which hands ``controllers`` down to them."""
 
     version = "v2"
 
-    def __init__(self, folder: Path, controllers: frozenset[str]) -> None:
-        self._folder = folder
-        self._controllers = controllers
-        self.enforces = frozenset(limit for controller, limit in _LIMITS.items() if controller in controllers)
+    def __init__(self, base: Path, name: str) -> None:
+        self._base = base
+        self._folder = base / name
+        self.hand_down()
+        self._controllers = _words(self._folder / "cgroup.subtree_control")
+        self.enforces = frozenset(limit for controller, limit in _LIMITS.items() if controller in self._controllers)
+
+    def hand_down(self) -> None:
+        """Make the installation's folder and let its groups have our controllers, as far as they are there.
+
+        Repeated for each new group: an empty folder may have been removed since, and controllers taken away by who
+        delegated them.  A group with members of its own refuses; what it does not hand down is not enforced.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self._base, *_between(self._base, self._folder), self._folder):
+            for controller in sorted(_LIMITS.keys() & _words(folder / "cgroup.controllers")):
+                with contextlib.suppress(OSError):
+                    (folder / "cgroup.subtree_control").write_text(f"+{controller}")
 
     def group(self, space_id: str) -> GroupV2:
         """Return the group of a space."""
-        return GroupV2(self._folder / space_id, self._controllers)
+        return GroupV2(self._folder / space_id, self._controllers, self.hand_down)
+
+    def release(self) -> None:
+        """Remove the installation's folder if it is empty, and those above it."""
+        remove_empty([self._folder, *_between(self._base, self._folder)])
 
 
 def find_v2(mount: Path, own: str, name: str) -> HierarchyV2 | None:
     """Return the hierarchy ``name`` for a process in the group ``own``; None where this user may make none."""
     base = _delegated(mount, own)
-    if base is None:
-        return None
-    folder = base / name
-    if not make_usable(folder):
-        return None
-    for parent in reversed(folder.relative_to(base).parents):
-        _hand_down(base / parent)
-    _hand_down(folder)
-    return HierarchyV2(folder, _words(folder / "cgroup.subtree_control"))
+    return HierarchyV2(base, name) if base is not None and make_usable(base / name) else None
+
+
+def _between(base: Path, folder: Path) -> list[Path]:
+    return [parent for parent in folder.parents if parent != base and parent.is_relative_to(base)]
 
 
 def _delegated(mount: Path, own: str) -> Path | None:
@@ -53,16 +67,6 @@ def _delegated(mount: Path, own: str) -> Path | None:
     return None
 
 
-def _hand_down(folder: Path) -> None:
-    """Let the groups below a folder have our controllers, as far as they are there.
-
-    A group with members of its own refuses; what it does not hand down is not enforced.
-    """
-    for controller in sorted(_LIMITS.keys() & _words(folder / "cgroup.controllers")):
-        with contextlib.suppress(OSError):
-            (folder / "cgroup.subtree_control").write_text(f"+{controller}")
-
-
 def _words(file: Path) -> frozenset[str]:
     return frozenset(file.read_text().split())
 
@@ -72,14 +76,16 @@ class GroupV2:
 
     freezes = True
 
-    def __init__(self, folder: Path, controllers: Iterable[str]) -> None:
+    def __init__(self, folder: Path, controllers: Iterable[str], hand_down: Callable[[], None]) -> None:
         self._folder = folder
         self._controllers = frozenset(controllers)
+        self._hand_down = hand_down
         self.joins = (folder / "cgroup.procs",)
 
     def create(self) -> None:
         """Make the folder."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._hand_down()
+        self._folder.mkdir(exist_ok=True)
 
     def limit(self, memory: int, cpus: float) -> None:
         """Set what its controllers can limit."""

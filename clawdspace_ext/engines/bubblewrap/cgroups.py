@@ -6,9 +6,10 @@ it starts anything.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -73,6 +74,9 @@ class Hierarchy(Protocol):
     def group(self, space_id: str) -> Group:
         """Return the group of a space, whether it exists or not."""
 
+    def release(self) -> None:
+        """Remove what the installation itself has, if no space is left in it."""
+
 
 def wait_frozen(read: Callable[[], bool], thaw: Callable[[], None]) -> None:
     """Wait until ``read`` says that all are frozen; else ``thaw`` them and raise Unavailable."""
@@ -107,6 +111,13 @@ def remove_folder(folder: Path) -> None:
             time.sleep(_POLL_SECONDS)
         else:
             return
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove the control groups among some that have neither members nor groups in them."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def keyed(file: Path) -> dict[str, int]:

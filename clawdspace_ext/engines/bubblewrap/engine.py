@@ -125,7 +125,7 @@ class BubblewrapEngine:
 
     async def close(self) -> None:
         """Wait for the verbs under way and release the threads."""
-        await asyncio.to_thread(self._pool.shutdown)
+        await asyncio.to_thread(self._close)
 
     # -- in threads --------------------------------------------------------------------------------------------------
 
@@ -141,6 +141,11 @@ class BubblewrapEngine:
                 machine = examine_machine(self._bwrap, self._agent_dir, self._group_name)
                 self._examined = machine, Store(self._home, FIRST_UID if machine.root else None)
             return self._examined
+
+    def _close(self) -> None:
+        self._pool.shutdown()
+        if self._examined is not None and self._examined[0].hierarchy is not None:
+            self._examined[0].hierarchy.release()
 
     def _store(self) -> Store:
         return self._examine()[1]

@@ -17,6 +17,7 @@ def read_info(info: Mapping[str, Any], *, host: str, default_image: str) -> Capa
         "host": host,
         "cgroup": str(info.get("CgroupVersion", "1")),
         "storage": str(info.get("Driver", "")),
+        "images": str(info.get("Images", 0)),
         "runtime": str(info.get("DefaultRuntime", "")),
         "live_restore": str(bool(info.get("LiveRestoreEnabled"))).lower(),
         "security": ", ".join(info.get("SecurityOptions") or []),

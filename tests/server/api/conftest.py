@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from pytest_jupyter.jupyter_server import *  # noqa: F403  # its fixtures; pytest takes plugins from the top folder only
-from support.api import Answer, Api
-from support.fake_daemon import FakeDaemon, fake_daemon
-from support.openapi import check_answer
 from tornado.httpclient import HTTPClientError
 from traitlets.config import Config
 
 from clawdspace_ext.keys import KeyStore
+from support.api import Answer, Api
+from support.fake_daemon import FakeDaemon, fake_daemon
+from support.openapi import check_answer
 
 OURS = ("/api/spaces", "/api/volumes", "/api/system", "/api/health")
 

@@ -8,8 +8,6 @@ from urllib.parse import quote, unquote
 
 import pytest
 from jupyter_server.auth import Authorizer, IdentityProvider, User
-from support.api import Api
-from support.fake_daemon import FakeDaemon
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 from traitlets.config import Config
@@ -18,6 +16,8 @@ from clawdspace_ext.handlers.local import local_user
 from clawdspace_ext.handlers.route import Route
 from clawdspace_ext.handlers.routes import FORWARDED, SOCKETS
 from clawdspace_ext.keys import KeyStore
+from support.api import Api
+from support.fake_daemon import FakeDaemon
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 OURS = [route for route in (*FORWARDED, *SOCKETS) if not route.local and route.action != "open"]

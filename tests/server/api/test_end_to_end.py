@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.api import Api
-from support.fake_daemon import Served, serving
 
 from clawdspace_ext.client import SpacesClient
 from clawdspace_ext.service import Spaces
 from clawdspace_ext.spaces import ExecRequest
 from clawdspace_ext.testing import LocalEngine
+from support.api import Api
+from support.fake_daemon import Served, serving
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tornado.websocket import WebSocketClientConnection, WebSocketClosedError
+
 from support.api import Api
 from support.fake_daemon import FakeDaemon
-from tornado.websocket import WebSocketClientConnection, WebSocketClosedError
 
 Follow = Callable[..., Awaitable[WebSocketClientConnection]]
 

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
-from support.api import Api
-from support.fake_daemon import FakeDaemon, fake_daemon
 from traitlets.config import Config
 
 from clawdspace_ext.keys import KeyStore
+from support.api import Api
+from support.fake_daemon import FakeDaemon, fake_daemon
 
 
 async def test_an_unknown_path_of_ours_is_json(api: Api) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from jsonschema import ValidationError
-from support.openapi import SPEC, check_answer, check_part, operations
 
 from clawdspace_ext.handlers.errors import STATUS
 from clawdspace_ext.handlers.route import Route
 from clawdspace_ext.handlers.routes import FORWARDED, SOCKETS
 from clawdspace_ext.requests import CreateBody, ExecBody, StreamBody
+from support.openapi import SPEC, check_answer, check_part, operations
 
 DOCS = Path(__file__).parents[3] / "docs"
 TABLE = [route for route in (*FORWARDED, *SOCKETS) if not route.local]

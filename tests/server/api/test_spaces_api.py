@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from support.api import Api
-from support.fake_daemon import FakeDaemon
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 import clawdspace_ext
 from clawdspace_ext.handlers.local import local_user
+from support.api import Api
+from support.fake_daemon import FakeDaemon
 
 
 async def test_health_is_open_and_says_the_version(api: Api) -> None:
