@@ -5,7 +5,9 @@ Importing this package costs nothing: the Jupyter hooks load their parts when Ju
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+from .version import __version__
+
+__all__ = ["__version__"]
 
 
 def _jupyter_server_extension_points() -> list[dict[str, object]]:

@@ -27,9 +27,9 @@ class ClawdspaceApp(ExtensionApp):
         "", help="The daemon's socket. Empty means the daemon of this user, started when it is first needed."
     ).tag(config=True)
 
-    keys_path = Unicode(
-        "", help="The file of named API keys. Empty means the one that `clawdspace keys` writes."
-    ).tag(config=True)
+    keys_path = Unicode("", help="The file of named API keys. Empty means the one that `clawdspace keys` writes.").tag(
+        config=True
+    )
 
     no_delay = Bool(
         True, help="Send kernel messages at once: a cell takes 5 ms instead of 45. False leaves the server as it is."

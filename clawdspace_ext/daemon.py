@@ -19,7 +19,7 @@ from tornado.httpserver import HTTPServer
 
 from clawdspace_kernels.specs import KernelSpecs
 
-from . import __version__, daemon_log, paths
+from . import daemon_log, paths
 from .daemon_activity import Activity
 from .daemon_lock import DaemonLock, listen
 from .engine_choice import EngineChoice, finders
@@ -30,6 +30,7 @@ from .handlers.local import local_server
 from .handlers.routes import ROUTES, SOCKETS
 from .relay import Kernels
 from .service import Spaces
+from .version import __version__
 
 log = logging.getLogger("clawdspace_ext.daemon")  # not "__main__"
 

@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from . import __version__
-from .daemon_process import Daemon
+from .daemon_record import Daemon
+from .version import __version__
 
 #: Seconds a starting daemon tries to get the lock; clients hold it for an instant when they look whether it is held.
 PATIENCE = 2.0

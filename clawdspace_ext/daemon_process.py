@@ -15,26 +15,18 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from . import __version__, paths
+from . import paths
+from .daemon_record import Daemon, recorded
 from .errors import Conflict, SpaceError, Unavailable
+from .version import __version__
 
 #: Seconds a daemon may take from start to its first answer.
 START_TIMEOUT = 20.0
 #: Seconds a daemon may take to answer a question about itself, and to leave when asked.
 ANSWER_TIMEOUT = 3.0
 STOP_TIMEOUT = 8.0
-
-
-class Daemon(NamedTuple):
-    """What a daemon records about itself: ``python`` is the interpreter it runs, ``host`` the machine it runs on."""
-
-    pid: int
-    version: str
-    socket: str
-    python: str
-    host: str
 
 
 def ensure_daemon() -> Path:
@@ -55,15 +47,6 @@ def running() -> Daemon | None:
     """Return the daemon that listens, or None."""
     daemon = recorded()
     return daemon if daemon is not None and _listens(daemon.socket) else None
-
-
-def recorded() -> Daemon | None:
-    """Return what the last daemon recorded, alive or not, or None."""
-    try:
-        fields = json.loads(paths.lock_path().read_bytes())
-        return Daemon(**fields)
-    except (FileNotFoundError, ValueError, TypeError):
-        return None  # none has run yet, or one is starting and has yet to write
 
 
 def status() -> dict[str, Any] | None:
@@ -87,17 +70,6 @@ def stop() -> bool:
     if not _gone_within(STOP_TIMEOUT):
         _kill(daemon)
     return True
-
-
-def log_tail(lines: int) -> str:
-    """Return the last lines of the daemon's log, at most 256 KiB of them."""
-    try:
-        with open(paths.log_path(), "rb") as log:
-            log.seek(max(0, os.fstat(log.fileno()).st_size - 256 * 1024))
-            text = log.read().decode(errors="replace")
-    except FileNotFoundError:
-        return ""
-    return "".join(text.splitlines(keepends=True)[-lines:])
 
 
 def _replace(daemon: Daemon) -> Path:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import paths
-from .daemon_process import log_tail
+from .daemon_record import log_tail
 from .errors import Unavailable
 
 #: What a daemon takes over from whoever happens to start it; anything else might be a secret, or wrong for the next.

@@ -10,10 +10,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from . import __version__, daemon_process, paths
+from . import daemon_process, paths
 from .engine_choice import connected_docker, default_image
 from .errors import NotFound, SpaceError
 from .protocols import Capabilities
+from .version import __version__
 
 
 class Verdict(StrEnum):

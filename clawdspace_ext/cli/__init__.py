@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from .. import __version__
 from ..errors import SpaceError
+from ..version import __version__
 
 #: command -> where it is, in the order of ``--help``.
 COMMANDS = {

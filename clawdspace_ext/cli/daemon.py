@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .. import daemon_process, paths
+from .. import daemon_process, daemon_record, paths
 from .output import note, print_json
 
 
@@ -44,5 +44,5 @@ def stop() -> None:
 @click.option("-n", "--lines", default=50, show_default=True, help="How many lines.")
 def logs(lines: int) -> None:
     """Print the last lines of its log."""
-    click.echo(daemon_process.log_tail(lines), nl=False)
+    click.echo(daemon_record.log_tail(lines), nl=False)
     note(f"from {paths.log_path()}")

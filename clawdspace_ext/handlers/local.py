@@ -22,18 +22,14 @@ from .route import MAX_BODY, MAX_MESSAGE, Reply, Request, Route, SocketRoute, me
 from .routes import ROUTES, SOCKETS
 
 
-def local_server(
-    host: Any, routes: Sequence[Route] = ROUTES, sockets: Sequence[SocketRoute] = SOCKETS
-) -> HTTPServer:
+def local_server(host: Any, routes: Sequence[Route] = ROUTES, sockets: Sequence[SocketRoute] = SOCKETS) -> HTTPServer:
     """Return an HTTP server of the API, yet to be given a socket.
 
     ``host`` is what every verb of the routes asks of one, ``service.Spaces`` for those of this package.
     """
     table = methods_by_path(list(routes))
     answers = FirstAnswers()
-    rows: list[Any] = [
-        (pattern(route.path), LocalSocket, {"host": host, "route": route}) for route in sockets
-    ] + [
+    rows: list[Any] = [(pattern(route.path), LocalSocket, {"host": host, "route": route}) for route in sockets] + [
         (pattern(path), LocalHandler, {"host": host, "routes": methods, "answers": answers})
         for path, methods in table.items()
     ]

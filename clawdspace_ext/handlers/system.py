@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from .. import __version__, machine
+from .. import machine
 from ..errors import Unavailable
 from ..protocols import Capabilities, Engine
 from ..spaces import Space, SpaceState
+from ..version import __version__
 from ..wire import capabilities_to_json
 from .route import Reply, Request, Route
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from clawdspace_ext import daemon_process, daemon_start, paths
+from clawdspace_ext import daemon_process, daemon_record, daemon_start, paths
 from clawdspace_ext.client import SpacesClient
 from clawdspace_ext.errors import Unavailable
 from clawdspace_ext.spaces import ExecRequest
@@ -290,7 +290,7 @@ def test_only_folders_of_clawdspace_stay_on_the_python_path(tmp_path: Path) -> N
 def test_the_log_has_times_and_is_shown() -> None:
     daemon_process.ensure_daemon()
 
-    lines = daemon_process.log_tail(1)
+    lines = daemon_record.log_tail(1)
 
     assert lines.startswith(time.strftime("%Y-"))
     assert "listens on" in lines

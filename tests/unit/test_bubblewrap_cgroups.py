@@ -74,6 +74,22 @@ def test_version_1_enforces_what_is_mounted_and_ours(tmp_path: Path) -> None:
     assert find_v1({}, "clawdspace/1234") is None
 
 
+def test_version_1_leaves_nothing_when_no_space_is_left(tmp_path: Path) -> None:
+    mounts = {name: write(tmp_path / name) for name in ("memory", "pids")}
+    found = find_v1(mounts, "clawdspace/1234")
+    assert found is not None
+    group = found.group("0123")
+    group.create()
+    found.release()
+    assert len(list(tmp_path.glob("*/clawdspace/1234/0123"))) == 2
+
+    group.remove()
+    found.release()
+    assert list(tmp_path.glob("*/clawdspace/1234")) == []
+    group.create()
+    assert len(list(tmp_path.glob("*/clawdspace/1234/0123"))) == 2
+
+
 def test_version_1_joins_controllers_mounted_together_once(tmp_path: Path) -> None:
     group = GroupV1({"cpu": tmp_path / "a", "cpuacct": tmp_path / "a", "memory": tmp_path / "b"})
     group.create()
@@ -133,6 +149,11 @@ def test_version_2_hands_controllers_down_to_its_spaces(tmp_path: Path) -> None:
     # The folders of this test hold what was written last, not what was added up.
     for name in (".", "clawdspace", "clawdspace/1234"):
         assert read(tmp_path / name, "cgroup.subtree_control") == ["+pids"]
+
+    (tmp_path / "clawdspace/cgroup.subtree_control").write_text("")
+    found.group("0123").create()
+    assert read(tmp_path / "clawdspace", "cgroup.subtree_control") == ["+pids"]
+    assert (tmp_path / "clawdspace/1234/0123").is_dir()
 
 
 def test_version_2_starts_from_the_outermost_group_that_was_delegated(

@@ -32,7 +32,7 @@ class HierarchyV2:
         delegated them.  A group with members of its own refuses; what it does not hand down is not enforced.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        for folder in (self._base, *_between(self._base, self._folder), self._folder):
+        for folder in (self._base, *reversed(_between(self._base, self._folder)), self._folder):
             for controller in sorted(_LIMITS.keys() & _words(folder / "cgroup.controllers")):
                 with contextlib.suppress(OSError):
                     (folder / "cgroup.subtree_control").write_text(f"+{controller}")
