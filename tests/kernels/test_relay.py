@@ -118,6 +118,14 @@ async def test_a_destroyed_space_ends_its_kernels(host: Host, notebook: Notebook
     assert await dies(host.kernels.get("a kernel")) == "the space was destroyed"
 
 
+async def test_a_kernel_that_its_agent_does_not_know_is_dead(host: Host, notebook: Notebook) -> None:
+    kernel = host.kernels.get("a kernel")
+    await (await host.spaces.link("dev")).call("kernel.forget", {"id": kernel.record.short})
+    assert await dies(kernel) == "the processes of its space were ended"
+    await host.kernels.restart("a kernel")
+    assert await notebook.text("print('again')") == "again\n"
+
+
 async def test_twenty_thousand_flushed_lines_reach_a_reader_who_comes_late(notebook: Notebook) -> None:
     client = notebook.client
     request = client.execute("for i in range(20_000): print(i, flush=True)")

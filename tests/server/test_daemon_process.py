@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from clawdspace_ext import daemon_process, daemon_record, daemon_start, paths
+from clawdspace_ext import __version__, daemon_process, daemon_record, daemon_start, paths
 from clawdspace_ext.client import SpacesClient
 from clawdspace_ext.errors import Unavailable
 from clawdspace_ext.spaces import ExecRequest
@@ -75,7 +75,8 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
 
 def start_version(version: str) -> daemon_process.Daemon:
     """Start a daemon that says it is of another version."""
-    code = f"import clawdspace_ext as us; us.__version__ = {version!r}; from clawdspace_ext.daemon import main; main()"
+    lie = f"from clawdspace_ext import version; version.__version__ = {version!r}"
+    code = f"{lie}; from clawdspace_ext.daemon import main; main()"
     words = [sys.executable, "-c", code, "--detach", "clawdspace_ext.daemon"]
     subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
     wait_until(lambda: daemon_process.running() is not None)
@@ -211,7 +212,7 @@ def test_an_older_idle_daemon_is_replaced() -> None:
     daemon_process.ensure_daemon()
 
     assert pid() != older.pid
-    assert daemon_process.status()["version"] == daemon_process.__version__  # type: ignore[index]  # it runs
+    assert daemon_process.status()["version"] == __version__  # type: ignore[index]  # it runs
 
 
 def test_an_older_daemon_with_something_in_flight_is_used() -> None:

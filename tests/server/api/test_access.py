@@ -74,9 +74,7 @@ async def test_a_named_key_is_a_user_of_its_own(api: Api, keys: KeyStore) -> Non
     key = keys.create("ci")
 
     for number, scheme in enumerate(("Bearer", "token")):
-        answer = await api(
-            "POST", "/api/spaces", {"name": f"s{number}"}, headers={"Authorization": f"{scheme} {key}"}
-        )
+        answer = await api("POST", "/api/spaces", {"name": f"s{number}"}, headers={"Authorization": f"{scheme} {key}"})
 
         assert (answer.status, answer.body["space"]["owner"]) == (201, "key:ci")
         assert "username" not in answer.headers.get("Set-Cookie", "")
@@ -263,4 +261,3 @@ async def _cookie(api: Api) -> str:
     """The login cookie that Jupyter gives whoever comes with its token."""
     answer = await api("GET", "/api/status")
     return str(answer.headers["Set-Cookie"].split(";")[0])
-

@@ -306,9 +306,7 @@ async def test_exec_says_when_time_ran_out(api: Api) -> None:
         ({"command": "x", "user": "root"}, "user"),
     ],
 )
-async def test_a_wrong_command_is_refused_with_its_field(
-    api: Api, daemon: FakeDaemon, body: Any, field: str
-) -> None:
+async def test_a_wrong_command_is_refused_with_its_field(api: Api, daemon: FakeDaemon, body: Any, field: str) -> None:
     await api("POST", "/api/spaces", {"name": "dev"})
 
     answer = await api("POST", "/api/spaces/dev/exec", body)
