@@ -143,7 +143,8 @@ class Link:
         pause = FIRST_PAUSE
         while True:
             try:
-                stream = await asyncio.wait_for(self._dial(), HELLO_TIMEOUT)
+                async with asyncio.timeout(HELLO_TIMEOUT):
+                    stream = await self._dial()
                 with contextlib.closing(stream):
                     if await self._meet(stream):
                         pause = FIRST_PAUSE
@@ -173,7 +174,8 @@ class Link:
         mux = self._mux
         began = mux.received > 0 or bool(mux.flows)
         stream.write(hello_frame({"session": mux.session, "received": mux.received}))
-        fields, rest = await asyncio.wait_for(self._read_hello(stream), HELLO_TIMEOUT)
+        async with asyncio.timeout(HELLO_TIMEOUT):
+            fields, rest = await self._read_hello(stream)
         if common_version(fields) is None:
             raise LinkError(
                 f"it speaks versions {fields.get('versions')} of the link; stop and start the space to renew it"

@@ -169,6 +169,7 @@ class Spaces:
 
     async def link(self, name: str) -> Link:
         """Return the connected link of a space, waking the space if it sleeps.  Raises NotFound, Unavailable."""
+        self._touch(name)
         space = self._catalogue.find(name)
         if space is not None and space.state is SpaceState.RUNNING:
             link = self._links.get(space.id)
@@ -272,7 +273,6 @@ class Spaces:
 
     async def _run(self, name: str, request: ExecRequest, *, stdin: bool) -> SpaceProcess:
         link = await self.link(name)
-        self._touch(name)
         space = self._catalogue.get(name)
         env = {**space.record.spec.env, **request.env}
         return await start_process(

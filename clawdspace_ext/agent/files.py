@@ -96,14 +96,15 @@ def delete(agent: Agent, args: Dict[str, Any]) -> None:
         if not os.path.isdir(path) or os.path.islink(path):
             os.unlink(path)
         elif args.get("recursive"):
-            _remove_tree(path)
+            remove_tree(path)
         else:
             os.rmdir(path)
     except OSError as error:
         raise refusal(error, path) from None
 
 
-def _remove_tree(path: str) -> None:
+def remove_tree(path: str) -> None:
+    """Remove a directory and all in it; links are removed, not followed.  Raises OSError."""
     # shutil would do it, and cost every space two megabytes for its archive formats.
     for folder, folders, names in os.walk(path, topdown=False):
         for name in names:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 
 from .channels import Channel
+from .files import remove_tree
 from .pipes import FdReader, Tail
 from .services import refusal
 from .spawn import kill_session
@@ -186,7 +186,10 @@ class KernelProcess:
         )
 
     def _remove_folder(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            remove_tree(self._folder)
+        except OSError:
+            pass  # the space removed it itself
 
 
 def _oom_kills() -> int:

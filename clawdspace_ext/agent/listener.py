@@ -21,6 +21,7 @@ def listen_inherited(loop: Loop, fd: int, on_transport: Callable[[int, int, int]
 
     ``on_transport(read_fd, write_fd, guard)`` is called for each connection.
     """
+    os.set_inheritable(fd, False)
     server = socket.socket(fileno=fd)
 
     def accept() -> None:

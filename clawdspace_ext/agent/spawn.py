@@ -3,66 +3,53 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
-import termios
 
 MYPY = False
 if MYPY:
-    from typing import Dict, List, NoReturn
+    from typing import Any, Dict, List
 
 OOM_RAISE = 300
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_DEFAULTED = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
 def spawn(argv: List[str], env: Dict[str, str], cwd: str, fds: List[int], tty: bool = False) -> int:
     """Start a program with ``fds`` as its stdin, stdout and stderr; return its pid, which leads a session of its own.
 
-    With ``tty``, fd 0 becomes its controlling terminal.  Raises OSError with the reason when it cannot be started;
-    ``filename`` tells whether the program or the working directory is at fault.
+    With ``tty``, fd 0 becomes its controlling terminal.  Raises OSError when it cannot be started; ``filename`` is the
+    program or the working directory, whichever is at fault.
     """
-    failed_r, failed_w = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _become(argv, env, cwd, fds, tty, failed_w)
-    os.close(failed_w)
-    report = b""
-    while True:
-        piece = os.read(failed_r, 64)
-        if not piece:
-            break
-        report += piece
-    os.close(failed_r)
-    if report:
-        os.waitpid(pid, 0)
-        number, _, part = report.decode().partition(" ")
-        raise OSError(int(number), os.strerror(int(number)), cwd if part == "cwd" else argv[0])
-    return pid
-
-
-def _become(argv: List[str], env: Dict[str, str], cwd: str, fds: List[int], tty: bool, failed_w: int) -> NoReturn:
-    part = "program"
+    program = _find(argv[0], env, cwd)
+    actions: List[Any] = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(fds)]
+    if tty:
+        # The first terminal that the leader of a new session opens becomes its controlling one.
+        actions.insert(0, (os.POSIX_SPAWN_OPEN, 0, os.ttyname(fds[0]), os.O_RDWR, 0))
+    # posix_spawn knows no working directory; the agent has one thread and no use for its own.
+    os.chdir(cwd)
     try:
-        os.setsid()
-        signal.set_wakeup_fd(-1)
-        for number in (*_IGNORED_BY_PYTHON, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        # Copies above the standard three first, so that no dup2 overwrites a descriptor still needed.
-        copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in fds]
-        for target, fd in enumerate(copies):
-            os.dup2(fd, target)
-        if tty:
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        part = "cwd"
-        os.chdir(cwd)
-        part = "program"
-        os.execvpe(argv[0], argv, env)
+        return os.posix_spawn(
+            program, argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_DEFAULTED
+        )
     except OSError as error:
-        os.write(failed_w, b"%d %s" % (error.errno or errno.EIO, part.encode()))
+        raise OSError(error.errno, error.strerror, argv[0]) from None
     finally:
-        os._exit(127)
+        os.chdir("/")
+
+
+def _find(name: str, env: Dict[str, str], cwd: str) -> str:
+    """Look a program up as a shell does, on the PATH it will itself have.  Raises OSError."""
+    if "/" in name:
+        return name
+    denied = False
+    for folder in env.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(cwd, folder, name)
+        if os.path.isfile(path):
+            if os.access(path, os.X_OK):
+                return path
+            denied = True
+    number = errno.EACCES if denied else errno.ENOENT
+    raise OSError(number, os.strerror(number), name)
 
 
 class OomScore:

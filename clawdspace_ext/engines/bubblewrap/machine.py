@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import Unavailable
+from ..seccomp import MACHINES, filter_program
 from .cgroup_discovery import find_hierarchy
 from .cgroups import Hierarchy
 from .environment import Python, running_python
-from .seccomp import MACHINES, filter_program
 
 SETPRIV = Path("/usr/bin/setpriv")
 _OLDEST = (0, 8)

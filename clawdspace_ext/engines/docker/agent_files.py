@@ -25,7 +25,7 @@ from docker.errors import APIError, NotFound
 
 from ...errors import Unsupported
 from ...spaces import MIB
-from ..bubblewrap.seccomp import MACHINES, filter_program
+from ..seccomp import MACHINES, filter_program
 from .api import CREATE_SECONDS, DockerApi, create_container
 from .config import AGENT_FOLDER, SPACE_UID, isolation, volume_mount
 from .records import Labels, workspace_volume

@@ -16,7 +16,8 @@ STOP_SECONDS = 3
 PIDS = 512
 CPU_PERIOD = 100_000  # microseconds, the kernel's default
 _RUN_AGENT = (
-    f'import sys; sys.path.insert(0, "{AGENT_FOLDER}"); from agent import confine, forbidden; '
+    "import os, signal, sys; signal.signal(signal.SIGTERM, lambda *_: os._exit(0)); "
+    f'sys.path.insert(0, "{AGENT_FOLDER}"); from agent import confine, forbidden; '
     "confine.confine(forbidden.PROGRAM); from agent.main import main; main()"
 )
 

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from clawdspace_ext.engines.bubblewrap.seccomp import MACHINES, filter_program
+from clawdspace_ext.engines.seccomp import MACHINES, filter_program
 
 ALLOWED, KILLED = 0x7FFF0000, 0x80000000
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
