@@ -48,7 +48,9 @@ def create(
     if as_json:
         print_json({"space": space_to_json(space)})
         return
-    click.echo(f"{name} is {space.state} on {space.engine}, {size(spec.memory)} of memory, {spec.cpus:g} CPUs")
+    click.echo(
+        f"{name} is {space.state} on {space.engine}, {size(spec.memory)} of memory, {spec.cpus:g} CPU{'' if spec.cpus == 1 else 's'}"
+    )
     if space.not_enforced:
         note(f"note: {space.engine} cannot enforce these limits here: {', '.join(space.not_enforced)}")
     note(f"next: clawdspace exec {name} 'python3 --version', or clawdspace shell {name}")
