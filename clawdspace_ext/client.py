@@ -6,7 +6,8 @@ Importing this module imports neither an event loop nor a web framework.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,13 +15,14 @@ from urllib.parse import quote
 from . import wire
 from .errors import Broken
 from .remote_process import RemoteProcess
-from .spaces import ExecRequest, ExecResult, KeptVolume, Space, SpaceSpec
-from .transport import Transport, UnixTransport
+from .spaces import ExecRequest, ExecResult, FileEntry, KeptVolume, RunningCommand, Space, SpaceSpec
+from .transport import Incoming, Transport, UnixTransport
 
 #: Seconds to wait for an answer, unless a command's own time says otherwise.
 TIMEOUT = 300.0
 #: Seconds after a command's time limit in which its end is reported.
 GRACE = 30.0
+MAX_ERROR = 64 * 1024
 
 
 class SpacesClient:
@@ -93,10 +95,70 @@ class SpacesClient:
         """
         connection = self._transport.websocket(f"{_path(name)}/exec/stream", {})
         tty = {"cols": request.tty.cols, "rows": request.tty.rows} if request.tty else None
-        process = RemoteProcess(connection, wire.command_to_json(request) | {"tty": tty, "detach": detach})
+        more = {"tty": tty, "detach": detach or request.detach}
+        process = RemoteProcess(connection, wire.command_to_json(request) | more)
         if request.stdin:
             process.write(request.stdin)
         return process
+
+    def attach(self, name: str, process_id: str) -> RemoteProcess:
+        """Follow a command again that was started before; it runs on whatever becomes of us.  Raises NotFound."""
+        target = f"{_path(name)}/exec/{quote(process_id, safe='')}/stream"
+        return RemoteProcess(self._transport.websocket(target, {}), None)
+
+    def commands(self, name: str) -> Sequence[RunningCommand]:
+        """Return the commands of a space that run, or ended unseen."""
+        return [wire.command_info_from_json(shape) for shape in self._get(f"{_path(name)}/exec")["processes"]]
+
+    def signal(self, name: str, process_id: str, number: int) -> None:
+        """Signal a command's process group.  Raises NotFound."""
+        self._post(f"{_path(name)}/exec/{quote(process_id, safe='')}/signal", {"number": number}, {})
+
+    def stats(self, name: str) -> dict[str, Any]:
+        """Return what a space uses now, in the names of the API."""
+        shape: dict[str, Any] = self._get(f"{_path(name)}/stats")["stats"]
+        return shape
+
+    # -- files: paths begin with /, which is /workspace ---------------------------------------------------------------
+
+    def list_files(self, name: str, path: str = "/") -> Sequence[FileEntry]:
+        """Return what a folder holds, by name.  Raises NotFound."""
+        shape = self._get(f"{_path(name)}/files?path={quote(path, safe='')}")
+        return [wire.entry_from_json(entry) for entry in shape["entries"]]
+
+    @contextmanager
+    def open_file(self, name: str, path: str) -> Iterator[Incoming]:
+        """Read a file piece by piece while entered.  Raises NotFound."""
+        with self._transport.stream("GET", _file(name, path), None, {"Accept": "application/octet-stream"}) as answer:
+            _raise_for(answer)
+            yield answer
+
+    def read_file(self, name: str, path: str) -> bytes:
+        """Return a file.  Raises NotFound."""
+        with self.open_file(name, path) as answer:
+            return b"".join(answer)
+
+    def write_file(self, name: str, path: str, content: bytes | Iterable[bytes], size: int | None = None) -> None:
+        """Write a file and the folders above it; ``size`` is how many bytes the pieces of ``content`` have in all."""
+        headers = {"Content-Type": "application/octet-stream"}
+        if isinstance(content, bytes):
+            content, size = [content], len(content)
+        if size is not None:
+            headers["Content-Length"] = str(size)
+        with self._transport.stream("PUT", _file(name, path), content, headers) as answer:
+            _raise_for(answer)
+
+    def make_folder(self, name: str, path: str) -> None:
+        """Make a folder and those above it."""
+        self._post(f"{_path(name)}/files/mkdir", {"path": path}, {})
+
+    def move_file(self, name: str, source: str, target: str, *, replace: bool = False) -> None:
+        """Rename a file or folder.  Raises Conflict when there is something of that name."""
+        self._post(f"{_path(name)}/files/move", {"from": source, "to": target, "replace": replace}, {})
+
+    def delete_file(self, name: str, path: str, *, recursive: bool = False) -> None:
+        """Remove a file, an empty folder, or with ``recursive`` any folder."""
+        self.request("DELETE", f"{_file(name, path)}&recursive={str(recursive).lower()}")
 
     def system(self) -> dict[str, Any]:
         """Return facts about the machine and its engine."""
@@ -150,6 +212,20 @@ class SpacesClient:
 
 def _path(name: str) -> str:
     return f"/api/spaces/{quote(name, safe='')}"
+
+
+def _file(name: str, path: str) -> str:
+    return f"{_path(name)}/file?path={quote(path, safe='')}"
+
+
+def _raise_for(answer: Incoming) -> None:
+    """Raise the failure that an answer reports, if it reports one."""
+    if answer.status >= 400:
+        try:
+            shape = json.loads(answer.read(MAX_ERROR))
+        except ValueError:
+            shape = None
+        raise wire.error_from_json(answer.status, shape)
 
 
 def _keyed(key: str | None) -> dict[str, str]:

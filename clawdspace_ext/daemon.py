@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -21,13 +22,18 @@ from clawdspace_kernels.specs import KernelSpecs
 
 from . import daemon_log, paths
 from .daemon_activity import Activity
+from .daemon_journal import Journal
 from .daemon_lock import DaemonLock, listen
+from .egress import Gateway
 from .engine_choice import EngineChoice, finders
+from .errors import InvalidRequest
 from .follower import Follower
+from .handlers import metrics
 from .handlers.daemon import daemon_routes
 from .handlers.kernels import routes_of
 from .handlers.local import local_server
 from .handlers.routes import ROUTES, SOCKETS
+from .metrics import Metrics
 from .relay import Kernels
 from .service import Spaces
 from .version import __version__
@@ -48,12 +54,15 @@ class Daemon:
 
     def __init__(self, data_dir: Path, runtime_dir: Path) -> None:
         install = install_id(data_dir)
-        self._spaces = Spaces([])
+        self._spaces = Spaces([], _gateway())
         self._kernels = Kernels(self._spaces, data_dir, runtime_dir)
         self._specs = KernelSpecs(Path(jupyter_data_dir()), install)
         self._specs_follower = Follower("kernel specs", self._sync_specs)
         self._engines = EngineChoice(self._spaces, finders(install, data_dir))
         self._activity = Activity(self._spaces)
+        self._metrics = Metrics(self._spaces)
+        self._journal = Journal(self._spaces)
+        self._journal_follower = Follower("journal", self._journal.look)
         self._leaving = asyncio.Event()
         self._idle_exit = float(os.environ.get("CLAWDSPACE_DAEMON_IDLE_S") or IDLE_EXIT)
 
@@ -100,14 +109,18 @@ class Daemon:
         await self._close()
 
     def _server(self) -> HTTPServer:
-        routes = [self._activity.counted(route) for route in (*ROUTES, *routes_of(self._kernels))]
-        sockets = [self._activity.counted_socket(route) for route in SOCKETS]
+        table = (*ROUTES, *routes_of(self._kernels), *metrics.routes_of(self._metrics))
+        routes = [self._activity.counted(self._metrics.measured(self._journal.logged(route))) for route in table]
+        sockets = [self._activity.counted_socket(self._metrics.measured_socket(route)) for route in SOCKETS]
         return local_server(self._spaces, [*routes, *daemon_routes(self)], sockets)
 
     def _begin_chores(self, address: Path, bound: int | None) -> list[asyncio.Task[None]]:
         self._spaces.on_change(self._specs_follower.poke)
+        self._spaces.on_change(self._journal_follower.poke)
         self._specs_follower.poke()
-        work = (self._engines.keep_looking(), self._specs_follower.run(), self._watch(address, bound))
+        self._journal_follower.poke()
+        followers = (self._specs_follower.run(), self._journal_follower.run())
+        work = (self._engines.keep_looking(), *followers, self._watch(address, bound))
         return [asyncio.create_task(chore) for chore in work]
 
     async def _sync_specs(self) -> None:
@@ -150,6 +163,15 @@ def install_id(data_dir: Path) -> str:
         return fresh
 
 
+def _gateway() -> Gateway | None:
+    """Return the way out of spaces; settings that make no sense open none, and cost nothing else."""
+    try:
+        return Gateway.from_environment(os.environ)
+    except InvalidRequest as error:
+        log.warning("spaces stay without a network: %s", error)
+        return None
+
+
 def _inode(path: Path) -> int | None:
     try:
         return path.stat().st_ino
@@ -188,9 +210,12 @@ def _detach() -> None:
 
 
 def _tell_ready() -> None:
-    """Tell whoever started the daemon, on stdout, which from now on is the log."""
+    """Tell whoever started the daemon: on stdout, which from now on is the log, and as systemd wants to be told."""
     os.write(1, b"ready\n")
     os.dup2(2, 1)
+    if address := os.environ.pop("NOTIFY_SOCKET", ""):  # systemd's; "@" stands for the NUL of an abstract address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+            manager.sendto(b"READY=1", address.replace("@", "\0", 1) if address.startswith("@") else address)
 
 
 if __name__ == "__main__":

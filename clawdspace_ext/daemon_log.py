@@ -35,11 +35,23 @@ class LogFile(logging.StreamHandler):  # type: ignore[type-arg]  # the stub's pa
         os.close(new)
 
 
+class OneLine(logging.Formatter):
+    """Keeps an event on its line: what is logged may hold words of a space or a client, who could write lines of
+    their own or steer the terminal that shows them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging names it
+        """Return the line; what cannot be printed is escaped."""
+        record.message = "".join(
+            char if char.isprintable() else char.encode("unicode_escape").decode() for char in record.message
+        )
+        return super().formatMessage(record)
+
+
 def configure(path: Path) -> None:
     """Send every logger's lines to the log, times to the millisecond in local time."""
     handler = LogFile(path)
     handler.setFormatter(
-        logging.Formatter("{asctime}.{msecs:03.0f} {levelname:<7} {name}: {message}", "%Y-%m-%d %H:%M:%S", style="{")
+        OneLine("{asctime}.{msecs:03.0f} {levelname:<7} {name}: {message}", "%Y-%m-%d %H:%M:%S", style="{")
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.captureWarnings(True)

@@ -21,6 +21,7 @@ ENVIRONMENT = frozenset(
         "HOME", "PATH", "LANG", "LC_ALL", "USER", "LOGNAME", "SHELL", "TZ", "TMPDIR", "LD_LIBRARY_PATH",
         "DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR",
         "DBUS_SESSION_BUS_ADDRESS", "JUPYTER_DATA_DIR", "IDLE_TIMEOUT_MS",
+        "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
     }
 )  # fmt: skip
 #: Seconds that the first process may take; systemd may hang.

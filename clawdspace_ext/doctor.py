@@ -13,6 +13,7 @@ from typing import NamedTuple
 from . import daemon_process, paths
 from .engine_choice import connected_docker, default_image
 from .errors import NotFound, SpaceError
+from .images.recipes import how_to_get
 from .protocols import Capabilities
 from .version import __version__
 
@@ -99,7 +100,7 @@ async def _image(host: str) -> Finding:
     try:
         await api.run(lambda client: image_id(client, image))
     except NotFound:
-        remedy = "build it with 'make images', or name another with CLAWDSPACE_IMAGE"
+        remedy = f"{how_to_get(image)}; or name another with CLAWDSPACE_IMAGE"
         return Finding("Docker image", Verdict.WRONG, f"{image} is not there", remedy)
     except SpaceError as error:
         return _failed("Docker image", Verdict.WRONG, error)

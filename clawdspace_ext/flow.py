@@ -75,9 +75,9 @@ class Flow(Handler):
         """Say that no more will be sent."""
         self._flow.end()
 
-    def reset(self) -> None:
-        """Give the flow up; what it started in the space goes on."""
-        self._flow.reset()
+    def reset(self, code: str = "closed", text: str = "") -> None:
+        """Give the flow up, and say why; what it started in the space goes on."""
+        self._flow.reset(code, text)
         self._items.clear()
 
     # -- for the mux -------------------------------------------------------------------------------------------------

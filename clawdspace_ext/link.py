@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from .agent.flow import Flow as MuxFlow
 from .agent.hello import common_version, hello_frame, read_hello
 from .agent.mux import Mux
 from .agent.protocol import LinkError
@@ -32,17 +33,24 @@ FIRST_PAUSE = 0.01
 PULL = 128 * 1024
 MAX_REPLY = 32 * 1024 * 1024
 MAX_HELLO = 128 * 1024
+MAX_AGENT_FLOWS = 256
+
+#: Serves a flow that the agent opened, of a kind and with arguments that may be anything; it ends or resets the flow.
+OnFlow = Callable[[str, dict[str, Any], Flow], Awaitable[None]]
 
 
 class Link:
     """The link to one space's agent.  ``dial`` makes a transport; ``name`` is for logs.
 
-    It connects when first used and stays connected until ``close``.
+    It connects when first used and stays connected until ``close``.  The agent may open flows, MAX_AGENT_FLOWS at once,
+    if there is an ``on_flow`` to serve them.
     """
 
-    def __init__(self, dial: Callable[[], Awaitable[Stream]], name: str) -> None:
+    def __init__(self, dial: Callable[[], Awaitable[Stream]], name: str, on_flow: OnFlow | None = None) -> None:
         self._dial = dial
         self._name = name
+        self._on_flow = on_flow
+        self._serving: set[asyncio.Task[None]] = set()
         self._mux = self._new_mux()
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
@@ -50,6 +58,7 @@ class Link:
         self._failure: SpaceError | None = None
         self._asleep = False
         self._stream: Stream | None = None
+        self._transports = 0
 
     @property
     def alive(self) -> bool:
@@ -60,6 +69,11 @@ class Link:
     def flows(self) -> int:
         """How many flows are open: what is in flight in the space."""
         return len(self._mux.flows)
+
+    @property
+    def reconnects(self) -> int:
+        """How often it had to be made again."""
+        return max(0, self._transports - 1)
 
     async def connect(self) -> None:
         """Wait until the agent has answered.  Raises Unavailable, or Broken when something else than an agent did."""
@@ -132,9 +146,31 @@ class Link:
     # -- the transport -----------------------------------------------------------------------------------------------
 
     def _new_mux(self) -> Mux:
-        mux = Mux(secrets.token_hex(8), initiator=True, max_peer_flows=0)
+        mux = Mux(secrets.token_hex(8), initiator=True, max_peer_flows=MAX_AGENT_FLOWS if self._on_flow else 0)
         mux.wake = lambda: self._to_send.set()  # type: ignore[method-assign]  # the link is what drives it
+        mux.on_open = self._opened  # type: ignore[method-assign]
         return mux
+
+    def _opened(self, flow: MuxFlow, kind: str, args: dict[str, Any]) -> None:
+        """Have a flow of the agent served; a flow that is lost ends its service by itself."""
+        assert self._on_flow is not None  # else the mux refuses
+        if len(self._serving) >= MAX_AGENT_FLOWS:  # flows it gave up count while they are being served
+            flow.reset("busy", "too many flows are open")
+            return
+        conversation = Flow()
+        conversation.bind(flow)
+        flow.handler = conversation
+        task = asyncio.create_task(self._serve(self._on_flow(kind, args, conversation), conversation))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, service: Awaitable[None], flow: Flow) -> None:
+        with contextlib.suppress(LinkError):  # an agent that breaks the protocol ends its link by that
+            try:
+                await service
+            except SpaceError as error:
+                log.debug("%s: a flow of the agent failed: %s", self._name, error)
+                flow.reset("failed", error.message)
 
     async def _keep_connected(self) -> None:
         """Dial, pump, and dial again, until patience ends or the agent breaks the protocol."""
@@ -205,6 +241,7 @@ class Link:
     async def _pump(self, stream: Stream) -> None:
         """Carry the mux over a transport until that ends."""
         self._failure = None
+        self._transports += 1
         self._ready.set()
         mux = self._mux
         jobs = {

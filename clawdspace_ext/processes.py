@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from .errors import Broken, Refused, SpaceError, Unavailable
+from .errors import Broken, InvalidRequest, NotFound, Refused, SpaceError, Unavailable
 from .flow import Chunk, Flow
 from .link import Link
-from .spaces import ExecRequest, ExecResult
+from .spaces import ExecRequest, ExecResult, RunningCommand
 
 STDOUT, STDERR = 1, 2
 MAX_COLLECTED = 8 * 1024 * 1024
+#: Bytes of a command with its environment, as JSON: they travel in one frame, with a little besides.
+MAX_COMMAND = 60 * 1024
 
 
 class SpaceProcess:
@@ -31,6 +35,7 @@ class SpaceProcess:
         self.truncated = False
         self._flow = flow
         self._relink = relink
+        self.lost = {STDOUT: 0, STDERR: 0}
         self._seen = {STDOUT: 0, STDERR: 0}
         self._started = time.monotonic()
         self._signals: set[asyncio.Task[None]] = set()
@@ -133,7 +138,15 @@ class SpaceProcess:
                 start = begun.get(str(channel), known)
                 if isinstance(start, int) and start > known:
                     self.truncated = True
+                    self.lost[channel] += start - known
                     self._seen[channel] = start
+
+    async def begin(self) -> None:
+        """Wait until the agent has said how much of the outputs it still has.  Raises Refused."""
+        item = await self._flow.read()
+        if not isinstance(item, dict):
+            raise Broken("a process was found again in a way that is not known")
+        self._told(item)
 
     async def _attach_again(self, lost: Unavailable) -> None:
         """Follow the same process on a new flow; raises ``lost`` when its space does not run any more."""
@@ -158,7 +171,54 @@ async def start_process(
         "cwd": request.cwd,
         "stdin": stdin,
         "timeout": request.timeout,
+        "detach": request.detach,
     }
     if request.tty is not None:
         args["tty"] = [request.tty.cols, request.tty.rows]
+    _check_size(args)
     return SpaceProcess(process_id, await link.open("exec", args), relink)
+
+
+def _check_size(args: Mapping[str, Any]) -> None:
+    if len(json.dumps(args)) <= MAX_COMMAND:
+        return
+    field = "command" if len(json.dumps(args["argv"])) > MAX_COMMAND // 2 else "env"
+    raise InvalidRequest(
+        f"the command and its environment are longer than {MAX_COMMAND // 1024} KiB",
+        field=field,
+        remedy="send a script as stdin of 'sh', or as a file",
+    )
+
+
+async def attach_process(link: Link, process_id: str, relink: Callable[[], Awaitable[Link]]) -> SpaceProcess:
+    """Follow a command that was started before, from the first byte that is kept.  Raises NotFound."""
+    flow = await link.open("attach", {"id": process_id})
+    process = SpaceProcess(process_id, flow, relink)
+    try:
+        await process.begin()
+    except Refused as error:
+        raise explained(error) from None
+    return process
+
+
+def running_commands(told: Any) -> list[RunningCommand]:
+    """Return the commands that an agent told of.  Raises Broken for another shape."""
+    try:
+        return [
+            RunningCommand(
+                str(entry["id"]),
+                tuple(str(word) for word in entry["argv"]),
+                datetime.fromtimestamp(entry["started"], UTC),
+                entry["running"] is True,
+            )
+            for entry in told
+        ]
+    except (TypeError, KeyError, ValueError, OverflowError, OSError):
+        raise Broken("the space listed its commands in a shape that is not known") from None
+
+
+def explained(error: Refused) -> SpaceError:
+    """Return the failure that an agent's refusal about a command means."""
+    if error.reason != "not_found":
+        return error
+    return NotFound(error.message, remedy="GET …/exec, or `clawdspace ps`, lists those there are")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -156,13 +156,14 @@ class Process(Protocol):
     """A command running in a space, followed while it runs.
 
     The ``exit_`` attributes are known when ``output`` has ended; a command killed by a signal has the code 128 + its
-    number.
+    number.  ``lost`` is how many bytes of an output were kept no longer when it was begun to be followed.
     """
 
     id: str
     exit_code: int | None
     exit_signal: int | None
     timed_out: bool
+    lost: Mapping[int, int]
 
     def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """Yield (1 for stdout or 2 for stderr, bytes) until the process has ended."""

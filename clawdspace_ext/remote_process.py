@@ -27,17 +27,21 @@ class RemoteProcess:
     """Follows a command over a websocket, as ``protocols.Process`` does but synchronously.
 
     ``output`` is read by one thread; everything else may be called from others, and from signal handlers.  The
-    ``exit_`` attributes are known when ``output`` has ended.
+    ``exit_`` attributes are known when ``output`` has ended; ``lost`` says how much of it (``stdout``, ``stderr``) is
+    kept no longer.
     """
 
-    def __init__(self, connection: WebSocket, command: dict[str, Any]) -> None:
+    def __init__(self, connection: WebSocket, command: dict[str, Any] | None) -> None:
         self._connection = connection
         self._sending = threading.Lock()
         self.exit_code: int | None = None
         self.exit_signal: int | None = None
         self.timed_out = False
-        self._tell(command)
-        self.id: str = self._started()["id"]
+        if command is not None:  # else it runs already
+            self._tell(command)
+        started = self._started()
+        self.id: str = started["id"]
+        self.lost: dict[str, int] = started.get("lost", {})
 
     def __enter__(self) -> Self:
         return self

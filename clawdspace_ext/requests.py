@@ -10,7 +10,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pydantic.alias_generators import to_camel
 
 from .errors import InvalidRequest, Unsupported
-from .spaces import DEFAULT_CPUS, DEFAULT_MEMORY, ExecRequest, Network, SpaceSpec, TerminalSize, check_name
+from .spaces import (
+    DEFAULT_CPUS,
+    DEFAULT_MEMORY,
+    DEFAULT_NETWORK,
+    ExecRequest,
+    Network,
+    SpaceSpec,
+    TerminalSize,
+    check_name,
+)
 from .wire import bytes_from_json, parse_memory, quoted
 
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,254}")
@@ -91,7 +100,7 @@ class _Command(_Body):
     cwd: str | None = None
     timeout: float | None = None
 
-    def request(self, *, stdin: bytes = b"", tty: TerminalSize | None = None) -> ExecRequest:
+    def request(self, *, stdin: bytes = b"", tty: TerminalSize | None = None, detach: bool = False) -> ExecRequest:
         """Return the command to run; a string is run by ``sh -c``.  Raises InvalidRequest."""
         command = self.command
         if isinstance(command, str):
@@ -103,6 +112,7 @@ class _Command(_Body):
             timeout=self.timeout,
             stdin=stdin,
             tty=tty,
+            detach=detach,
         )
 
 
@@ -135,7 +145,38 @@ class StreamBody(_Command):
 
     def exec_request(self) -> ExecRequest:
         """Return the command with its terminal.  Raises InvalidRequest."""
-        return self.request(tty=TerminalSize(self.tty.cols, self.tty.rows) if self.tty else None)
+        tty = TerminalSize(self.tty.cols, self.tty.rows) if self.tty else None
+        return self.request(tty=tty, detach=self.detach)
+
+
+class SignalBody(_Body):
+    """``POST /api/spaces/{name}/exec/{id}/signal``."""
+
+    number: int = Field(default=15, ge=1, le=64)
+
+
+class FileBody(_Body):
+    """``PUT /api/spaces/{name}/file`` as JSON."""
+
+    content_base64: str
+
+    def content(self) -> bytes:
+        """Return the bytes.  Raises InvalidRequest."""
+        return bytes_from_json(self.content_base64, base64=True, field="contentBase64")
+
+
+class FolderBody(_Body):
+    """``POST /api/spaces/{name}/files/mkdir``."""
+
+    path: str
+
+
+class MoveBody(_Body):
+    """``POST /api/spaces/{name}/files/move``."""
+
+    source: str = Field(alias="from")
+    to: str
+    replace: bool = False
 
 
 class EndOfInput(_Body):
@@ -221,7 +262,7 @@ def _image(image: str | None) -> str | None:
 
 def _network(network: str | None) -> Network:
     if not network:
-        return Network.NONE
+        return DEFAULT_NETWORK
     try:
         return Network(network)
     except ValueError:

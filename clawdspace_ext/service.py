@@ -5,26 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from .catalogue import Catalogue
-from .errors import Conflict, NotFound, SpaceError, Unavailable
+from .egress import Gateway
+from .errors import Conflict, NotFound, Refused, SpaceError, TimedOut, Unavailable
 from .link import Link
-from .processes import SpaceProcess, start_process
+from .metering import Meter
+from .processes import SpaceProcess, attach_process, explained, running_commands, start_process
 from .protocols import Engine
+from .room import check_room
 from .spaces import (
     TRANSITIONS,
     Death,
     ExecRequest,
     ExecResult,
     KeptVolume,
+    Network,
+    RunningCommand,
     Space,
     SpaceRecord,
     SpaceSpec,
     SpaceState,
+    Stats,
     Usage,
     check_name,
 )
@@ -32,18 +38,24 @@ from .spaces import (
 log = logging.getLogger(__name__)
 
 RECONCILE = 30.0
+#: Seconds that a space has to tell what runs in it: it may be put to sleep over that.
+LOOK = 5.0
 
 
 class Spaces:
     """Satisfies ``SpaceHost``.  ``engines``: the first is the default for new spaces.
 
-    A verb on a space with a living link does not ask its engine what there is.
+    A verb on a space with a living link does not ask its engine what there is.  Without a ``gateway``, no space has a
+    network.
     """
 
-    def __init__(self, engines: Sequence[Engine]) -> None:
+    def __init__(self, engines: Sequence[Engine], gateway: Gateway | None = None) -> None:
         self._catalogue = Catalogue(engines)
+        self._gateway = gateway
         self._links: dict[str, Link] = {}
         self._making: set[str] = set()
+        self._past_reconnects = 0
+        self._meter = Meter()
         self._locks: dict[str, asyncio.Lock] = {}
         self._reserved: set[str] = set()
         self._activity: dict[str, datetime] = {}
@@ -95,6 +107,7 @@ class Spaces:
     ) -> Space:
         """Make a space and start it; when anything fails, nothing of it is left.  See ``SpaceHost``."""
         check_name(name)
+        check_room(spec)
         chosen = self._catalogue.choose(engine)
         await self._refresh()
         if self._catalogue.find(name) is not None or name in self._reserved:
@@ -150,6 +163,7 @@ class Spaces:
             await self._hang_up(space.id, "the space was destroyed")
             await self._catalogue.engine_of(space).destroy(space.id, remove_files=remove_volume)
             self._activity.pop(space.id, None)
+            self._meter.forget(space.id)
             self._catalogue.forget(name)
         self._locks.pop(name, None)
 
@@ -166,6 +180,33 @@ class Spaces:
         if request.stdin:
             await process.write(request.stdin)
         return process
+
+    async def attach(self, name: str, process_id: str) -> SpaceProcess:
+        """Follow a command that was started before, waking the space.  Raises NotFound."""
+        link = await self.link(name)
+        space = self._catalogue.get(name)
+        return await attach_process(link, process_id, lambda: self._relink(space.id))
+
+    async def commands(self, name: str) -> Sequence[RunningCommand]:
+        """Return the commands of a space, oldest first; a stopped one has none.  Raises Conflict for a paused one."""
+        link = await self.observe(name)
+        if link is not None:
+            try:
+                async with asyncio.timeout(LOOK):
+                    return running_commands(await link.call("processes"))
+            except TimeoutError:
+                raise TimedOut(f"{name} did not answer in {LOOK:g} seconds", remedy="try again") from None
+        if self._catalogue.get(name).state is SpaceState.PAUSED:
+            raise Conflict(f"{name} sleeps, its commands with it", remedy=f"clawdspace start {name}")
+        return []
+
+    async def signal(self, name: str, process_id: str, number: int) -> None:
+        """Signal a command's process group, waking the space.  Raises NotFound."""
+        link = await self.link(name)
+        try:
+            await link.call("signal", {"id": process_id, "signal": number})
+        except Refused as error:
+            raise explained(error) from None
 
     async def link(self, name: str) -> Link:
         """Return the connected link of a space, waking the space if it sleeps.  Raises NotFound, Unavailable."""
@@ -184,6 +225,29 @@ class Spaces:
         if space.state is SpaceState.STOPPED:
             raise Conflict(f"{name} is stopped: it uses nothing but its files", remedy=f"clawdspace start {name}")
         return await self._catalogue.engine_of(space).usage(space.id)
+
+    async def stats(self, name: str) -> Stats:
+        """Return what a space uses now; a stopped one uses nothing.  Never wakes it."""
+        space = await self.get(name)
+        if space.state is SpaceState.STOPPED:
+            self._meter.forget(space.id)
+            return Stats(Usage(0.0, 0, space.record.spec.memory, 0))
+        engine = self._catalogue.engine_of(space)
+        return await self._meter.stats(space.id, lambda: engine.usage(space.id))
+
+    async def observe(self, name: str) -> Link | None:
+        """Return the connected link of a space that runs, None of one that does not.  Never wakes it."""
+        space = await self.get(name)
+        if space.state is not SpaceState.RUNNING:
+            return None
+        link = self._link_of(self._catalogue.engine_of(space), space.record)
+        await self._connect(link, space.record)
+        return link
+
+    def environment(self, space: Space) -> Mapping[str, str]:
+        """Return the variables of everything that runs in a space: how to reach the network, and its own."""
+        gateway = self._gateway_of(space.record)
+        return {**(gateway.environment if gateway is not None else {}), **space.record.spec.env}
 
     async def death(self, name: str) -> Death | None:
         """Say why the main process of a stopped space ended, if its engine knows."""
@@ -208,6 +272,11 @@ class Spaces:
         """How many flows are open over all spaces."""
         return sum(link.flows for link in self._links.values())
 
+    @property
+    def reconnects(self) -> int:
+        """How often links to spaces broke and were made again."""
+        return self._past_reconnects + sum(link.reconnects for link in self._links.values())
+
     # -- making ------------------------------------------------------------------------------------------------------
 
     async def _adoptable(self, engine: Engine, name: str, owner: str) -> str:
@@ -226,7 +295,7 @@ class Spaces:
             await engine.prepare(record.id, record.spec, adopt=adopt)
             await engine.claim(record)
             await engine.start(record.id)
-            await self._link_of(engine, record.id, record.name).connect()
+            await self._connect(self._link_of(engine, record), record)
         except (SpaceError, asyncio.CancelledError) as failure:
             await self._hang_up(record.id, "creating it failed")
             await asyncio.shield(engine.destroy(record.id, remove_files=adopt is None))
@@ -274,7 +343,7 @@ class Spaces:
     async def _run(self, name: str, request: ExecRequest, *, stdin: bool) -> SpaceProcess:
         link = await self.link(name)
         space = self._catalogue.get(name)
-        env = {**space.record.spec.env, **request.env}
+        env = {**self.environment(space), **request.env}
         return await start_process(
             link, secrets.token_hex(6), replace(request, env=env), lambda: self._relink(space.id), stdin=stdin
         )
@@ -287,20 +356,33 @@ class Spaces:
         await link.connect()
         return link
 
-    def _link_of(self, engine: Engine, space_id: str, name: str) -> Link:
-        if space_id not in self._links:
-            self._links[space_id] = Link(lambda: engine.dial(space_id), name)
-        return self._links[space_id]
+    def _link_of(self, engine: Engine, record: SpaceRecord) -> Link:
+        if record.id not in self._links:
+            gateway = self._gateway_of(record)
+            on_flow = gateway.outlet(record.name).serve if gateway is not None else None
+            self._links[record.id] = Link(lambda: engine.dial(record.id), record.name, on_flow)
+        return self._links[record.id]
+
+    async def _connect(self, link: Link, record: SpaceRecord) -> None:
+        """Connect a link; over a new one, the agent learns that its space has a network."""
+        connected = link.alive
+        await link.connect()
+        gateway = self._gateway_of(record)
+        if gateway is not None and not connected:
+            await gateway.open(link)
+
+    def _gateway_of(self, record: SpaceRecord) -> Gateway | None:
+        return self._gateway if record.spec.network is Network.INTERNET else None
 
     async def _awaken(self, space: Space) -> Link:
         engine = self._catalogue.engine_of(space)
-        link = self._link_of(engine, space.id, space.name)
+        link = self._link_of(engine, space.record)
         if space.state is SpaceState.PAUSED:
             await engine.resume(space.id)
         elif space.state is SpaceState.STOPPED:
             await engine.start(space.id)
         link.wake()
-        await link.connect()
+        await self._connect(link, space.record)
         if space.state is not SpaceState.RUNNING:
             self._catalogue.note(space, SpaceState.RUNNING)
         return link
@@ -308,6 +390,7 @@ class Spaces:
     async def _hang_up(self, space_id: str, reason: str) -> None:
         link = self._links.pop(space_id, None)
         if link is not None:
+            self._past_reconnects += link.reconnects
             await link.close(reason)
 
 

@@ -22,6 +22,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+#: A login shell: bash where the image has it, as people expect, else whatever sh is.
+LOGIN_SHELL = ("sh", "-c", "command -v bash >/dev/null && exec bash -l; exec sh -l")
+
+
 class SpaceState(StrEnum):
     """Where a space is in its life: awake, asleep with its memory, or at rest with its files only."""
 
@@ -31,10 +35,13 @@ class SpaceState(StrEnum):
 
 
 class Network(StrEnum):
-    """What a space may reach."""
+    """What a space may reach: nothing, or public addresses of the internet, through a proxy on its loopback."""
 
     NONE = "none"
+    INTERNET = "internet"
 
+
+DEFAULT_NETWORK = Network.INTERNET
 
 #: verb -> the state it leads to, from each state it is allowed in.
 #: Pausing what already sleeps deeper changes nothing, so that every verb can be repeated safely.
@@ -85,7 +92,7 @@ class SpaceSpec:
     image: str | None = None
     memory: int = DEFAULT_MEMORY
     cpus: float = DEFAULT_CPUS
-    network: Network = Network.NONE
+    network: Network = DEFAULT_NETWORK
     env: Mapping[str, str] = field(default_factory=dict)
     require_limits: bool = False
 
@@ -164,6 +171,30 @@ class Usage:
     memory_bytes: int
     memory_limit_bytes: int
     pids: int
+    block_read_bytes: int = 0
+    block_write_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a space uses now.  ``cpu_percent``: 100 is one CPU kept busy since about a second ago."""
+
+    usage: Usage
+    cpu_percent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """Something in a folder of a workspace.  ``path`` begins with ``/``, which is /workspace.
+
+    ``type`` is ``file``, ``dir``, ``symlink`` or ``other``.
+    """
+
+    name: str
+    path: str
+    type: str
+    size: int
+    mtime_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +216,7 @@ class TerminalSize:
 @dataclass(frozen=True, slots=True)
 class ExecRequest:
     """A command to run.  ``timeout`` in seconds; ``cwd`` is absolute, or relative to /workspace; a ``tty`` joins the
-    outputs into one."""
+    outputs into one.  Of one to ``detach`` more output is kept while nobody follows it."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -193,6 +224,7 @@ class ExecRequest:
     timeout: float | None = None
     stdin: bytes = b""
     tty: TerminalSize | None = None
+    detach: bool = False
 
     def __post_init__(self) -> None:
         if not self.argv or not self.argv[0]:
@@ -204,6 +236,16 @@ class ExecRequest:
                 f"{self.timeout} is not a time limit", field="timeout", remedy="give seconds, more than 0"
             )
         check_env(self.env)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCommand:
+    """A command of a space, running or ended unseen."""
+
+    id: str
+    argv: tuple[str, ...]
+    started: datetime
+    running: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,20 @@ from typing import Any
 
 from .errors import ERRORS_BY_CODE, Broken, InvalidRequest, NotFound, SpaceError, Unavailable
 from .protocols import Capabilities
-from .spaces import MIB, ExecRequest, ExecResult, KeptVolume, Network, Space, SpaceRecord, SpaceSpec, SpaceState
+from .spaces import (
+    MIB,
+    ExecRequest,
+    ExecResult,
+    FileEntry,
+    KeptVolume,
+    Network,
+    RunningCommand,
+    Space,
+    SpaceRecord,
+    SpaceSpec,
+    SpaceState,
+    Stats,
+)
 
 Json = dict[str, Any]
 
@@ -116,6 +129,39 @@ def space_from_json(shape: Mapping[str, Any]) -> Space:
         raise _unknown_shape("space") from error
 
 
+def stats_to_json(stats: Stats) -> Json:
+    """Return what a space uses now.  Networks are not counted yet."""
+    return {
+        "cpuPercent": stats.cpu_percent,
+        "memoryUsageBytes": stats.usage.memory_bytes,
+        "memoryLimitBytes": stats.usage.memory_limit_bytes,
+        "pids": stats.usage.pids,
+        "networkRxBytes": 0,
+        "networkTxBytes": 0,
+        "blockReadBytes": stats.usage.block_read_bytes,
+        "blockWriteBytes": stats.usage.block_write_bytes,
+    }
+
+
+def entry_to_json(entry: FileEntry) -> Json:
+    """Return something in a folder as the API lists it."""
+    return {
+        "name": entry.name,
+        "path": entry.path,
+        "type": entry.type,
+        "size": entry.size,
+        "mtimeMs": entry.mtime_ms,
+    }
+
+
+def entry_from_json(shape: Mapping[str, Any]) -> FileEntry:
+    """Return what ``entry_to_json`` showed.  Raises Broken on another shape."""
+    try:
+        return FileEntry(shape["name"], shape["path"], shape["type"], shape["size"], shape["mtimeMs"])
+    except _WRONG_SHAPE as error:
+        raise _unknown_shape("file") from error
+
+
 def kept_to_json(volume: KeptVolume) -> Json:
     """Return the files of a destroyed space as the API lists them."""
     return {
@@ -158,6 +204,25 @@ def command_to_json(request: ExecRequest) -> Json:
         "cwd": request.cwd,
         "timeout": request.timeout,
     }
+
+
+def command_info_to_json(command: RunningCommand) -> Json:
+    """Return a command that runs, or ended unseen."""
+    return {
+        "id": command.id,
+        "command": list(command.argv),
+        "started": _time_to_json(command.started),
+        "running": command.running,
+    }
+
+
+def command_info_from_json(shape: Mapping[str, Any]) -> RunningCommand:
+    """Return what ``command_info_to_json`` showed.  Raises Broken on another shape."""
+    try:
+        started = datetime.fromisoformat(shape["started"])
+        return RunningCommand(shape["id"], tuple(shape["command"]), started, shape["running"])
+    except _WRONG_SHAPE as error:
+        raise _unknown_shape("command") from error
 
 
 def exec_to_json(result: ExecResult, *, base64: bool = False) -> Json:

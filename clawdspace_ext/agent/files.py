@@ -1,11 +1,13 @@
 """Files of the space: listed, read and written as the space's own user sees them.
 
-Paths are absolute, or relative to the workspace.  A file is written beside its place and renamed into it, so that a
-reader sees the old or the new one, never a part.
+Paths are absolute, or relative to the workspace.  With the argument ``within``, a folder, a path that leads out of that
+folder, by symbolic links too, is refused with the code ``outside``.  A file is written beside its place and renamed
+into it, so that a reader sees the old or the new one, never a part.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -20,11 +22,25 @@ if MYPY:
 
 READ_SIZE = 128 * 1024
 MAX_ENTRIES = 100_000
+#: Bytes after which what was written is made to last: doing it at the end alone would stop the agent for long.
+SYNC_SIZE = 32 * 1024 * 1024
 
 
-def path_of(agent: Agent, args: Dict[str, Any], name: str = "path") -> str:
-    """Return the path an argument names."""
-    return os.path.normpath(os.path.join(agent.workspace, text_of(args, name)))
+def path_of(agent: Agent, args: Dict[str, Any], name: str = "path", follow: bool = True) -> str:
+    """Return the path an argument names; without ``follow`` a link at its end is meant itself.
+
+    Raises Refuse when it is outside ``within``.
+    """
+    given = os.path.join(agent.workspace, text_of(args, name))
+    path = os.path.normpath(given)
+    if "within" not in args:
+        return path
+    root = os.path.realpath(os.path.join(agent.workspace, text_of(args, "within")))
+    folder, last = os.path.split(path)
+    real = os.path.realpath(given) if follow else os.path.join(os.path.realpath(folder), last)
+    if real != root and not real.startswith(root.rstrip("/") + "/"):
+        raise Refuse("outside", "%s leads out of %s" % (text_of(args, name), args["within"]))
+    return real
 
 
 def describe(path: str, info: os.stat_result) -> Dict[str, Any]:
@@ -78,7 +94,9 @@ def mkdir(agent: Agent, args: Dict[str, Any]) -> None:
 
 def move(agent: Agent, args: Dict[str, Any]) -> None:
     """Rename a path; refuses to replace something unless ``replace`` is true."""
-    source, target = path_of(agent, args), path_of(agent, args, "to")
+    source, target = path_of(agent, args, follow=False), path_of(agent, args, "to", follow=False)
+    if "within" in args and source == os.path.realpath(agent.workspace):
+        raise Refuse("invalid", "the workspace itself cannot be moved")
     if not args.get("replace") and os.path.lexists(target):
         raise Refuse("exists", "%s: there is something of that name" % target)
     try:
@@ -89,9 +107,9 @@ def move(agent: Agent, args: Dict[str, Any]) -> None:
 
 def delete(agent: Agent, args: Dict[str, Any]) -> None:
     """Remove a file or link, or with ``recursive`` a directory and all in it."""
-    path = path_of(agent, args)
-    if path in ("/", os.path.normpath(agent.workspace)):
-        raise Refuse("denied", "%s cannot be removed" % path)
+    path = path_of(agent, args, follow=False)
+    if path in ("/", os.path.normpath(agent.workspace), os.path.realpath(agent.workspace)):
+        raise Refuse("invalid", "%s cannot be removed" % path)
     try:
         if not os.path.isdir(path) or os.path.islink(path):
             os.unlink(path)
@@ -165,15 +183,20 @@ class Reader(Handler):
 
 
 class Writer(Handler):
-    """Takes a file's new content; it is in place once the flow ends with the message ``{"size"}``."""
+    """Takes a file's new content; it is in place once the flow ends with the message ``{"size"}``.
+
+    Then it also survives a power cut, unless ``sync`` is false.
+    """
 
     def __init__(self, agent: Agent, flow: Flow, args: Dict[str, Any]) -> None:
         self._path = os.path.realpath(path_of(agent, args))
         folder, name = os.path.split(self._path)
-        self._temporary = os.path.join(folder, ".%s.%s.part" % (name[:200], os.urandom(6).hex()))
+        self._temporary = os.path.join(folder, ".%s.%s.part" % (name[:50], os.urandom(6).hex()))
         try:
             if os.path.isdir(self._path):
                 raise IsADirectoryError(21, "is a directory")
+            if os.path.exists(self._path) and not os.path.isfile(self._path):
+                raise OSError(errno.EINVAL, "not a regular file")
             if args.get("parents", True):
                 os.makedirs(folder, exist_ok=True)
             self._fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -181,6 +204,8 @@ class Writer(Handler):
         except OSError as error:
             raise refusal(error, self._path) from None
         self._size = 0
+        self._unsynced = 0
+        self._sync = bool(args.get("sync", True))
         self._flow = flow
         flow.handler = self
 
@@ -196,6 +221,10 @@ class Writer(Handler):
         try:
             while view:
                 view = view[os.write(self._fd, view) :]
+            self._unsynced += len(data)
+            if self._sync and self._unsynced >= SYNC_SIZE:
+                os.fdatasync(self._fd)
+                self._unsynced = 0
         except OSError as error:
             self._fail(error)
             return
@@ -203,9 +232,10 @@ class Writer(Handler):
         self._flow.consumed(len(data))
 
     def on_end(self) -> None:
-        """All is there: make it last, and put it in place."""
+        """All is there: put it in place."""
         try:
-            os.fsync(self._fd)
+            if self._sync:
+                os.fsync(self._fd)
             os.rename(self._temporary, self._path)
         except OSError as error:
             self._fail(error)

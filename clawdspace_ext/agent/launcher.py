@@ -6,6 +6,7 @@ Runs in the space's own Python, as ``launcher.py -f CONNECTION_FILE``; the agent
 from __future__ import annotations
 
 import os
+import site
 import sys
 
 # The agent's modules lie beside this file; user code must not find them by their everyday names.
@@ -13,9 +14,24 @@ sys.path[:] = [folder for folder in sys.path if folder != os.path.dirname(os.pat
 
 import logging  # noqa: E402  # only now that the path is clean
 
-import zmq  # noqa: E402
-from ipykernel import iostream  # noqa: E402
-from ipykernel.kernelapp import IPKernelApp  # noqa: E402
+try:
+    import zmq
+    from ipykernel import iostream
+    from ipykernel.kernelapp import IPKernelApp
+except ModuleNotFoundError as error:
+    sys.exit(
+        "no ipykernel in this image: its python3, %s, has no module %s; 'pip install ipykernel' in the space, "
+        "or make the space of another image" % (sys.executable, error.name)
+    )
+
+# What pip installs for this user while the kernel runs is found only in a folder that Python knew when it began.
+if site.ENABLE_USER_SITE and site.getusersitepackages() not in sys.path:
+    try:
+        os.makedirs(site.getusersitepackages(), exist_ok=True)
+        before = [number for number, folder in enumerate(sys.path) if folder.endswith("-packages")]
+        sys.path.insert(before[0] if before else len(sys.path), site.getusersitepackages())
+    except OSError:
+        pass  # then nothing can be installed there
 
 MYPY = False
 if MYPY:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from . import files, kernels, listener
+from . import egress, files, kernels, listener
 from .flow import Flow, Handler
 from .hardening import shield
 from .hello import common_version, hello_frame
@@ -60,7 +60,9 @@ class Agent:
             "mkdir": lambda args: files.mkdir(self, args),
             "move": lambda args: files.move(self, args),
             "delete": lambda args: files.delete(self, args),
+            "observe": self._observe,
             **self.kernels.calls,
+            **egress.Egress(self).calls,
         }
 
     # -- children ----------------------------------------------------------------------------------------------------
@@ -148,6 +150,10 @@ class Agent:
         self._mux.lose("the daemon did not come back")
         self._mux = Mux("", initiator=False)
 
+    def open_flow(self, kind: str, args: Dict[str, Any], handler: Handler) -> Flow:
+        """Open a flow to the daemon.  Raises ValueError when too many are open."""
+        return self._mux.open(kind, args, handler)
+
     def _opened(self, flow: Flow, kind: str, args: Dict[str, Any]) -> None:
         service = self._flow_kinds.get(kind)
         try:
@@ -160,6 +166,11 @@ class Agent:
         except OSError as error:  # descriptors or memory ran out: this flow fails, the space lives
             flow.handler = Handler()
             flow.reset("failed", str(error))
+
+    def _observe(self, _args: Dict[str, Any]) -> Dict[str, Any]:
+        from .observe import observe  # most spaces are never watched
+
+        return observe(self)
 
     def _call(self, flow: Flow, args: Dict[str, Any]) -> None:
         call = self._calls.get(str(args.get("op")))

@@ -65,8 +65,8 @@ class FdReader:
 class FdWriter:
     """Writes data of flows to a non-blocking descriptor and hands their credit back as it is written.
 
-    ``finish`` closes the descriptor after what is queued.  When the reader is gone, data is swallowed: the flow's other
-    half decides what that means.
+    ``finish`` closes the descriptor after what is queued.  When the reader is gone, what is queued is dropped, and more
+    is swallowed: the flow's other half decides what that means.
     """
 
     def __init__(self, loop: Loop, fd: int) -> None:
@@ -115,7 +115,7 @@ class FdWriter:
                 self._loop.write(self.fd, self._pump)
                 return
             except OSError:
-                self.close()
+                self._end()
                 return
             flow.consumed(written)
             if written == len(data):

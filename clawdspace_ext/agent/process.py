@@ -21,6 +21,7 @@ import time
 
 from .flow import Flow, Handler
 from .pipes import FdReader, FdWriter, Tail
+from .protocol import WINDOW
 from .services import Refuse, refusal, text_of
 from .spawn import kill_session
 
@@ -34,13 +35,15 @@ if MYPY:
 STDOUT, STDERR = 1, 2
 TERMINATE_GRACE = 2.0
 DRAIN_GRACE = 0.1
+#: Bytes kept of each output of a command that was meant to be left alone.
+DETACHED_TAIL = 1024 * 1024
 
 
 class Output:
     """One output of a process: its descriptor, and the last part of what came."""
 
-    def __init__(self, process: Process, channel: int, fd: int) -> None:
-        self.tail = Tail()
+    def __init__(self, process: Process, channel: int, fd: int, keep: int) -> None:
+        self.tail = Tail(keep)
         self._process = process
         self._channel = channel
         self.reader = FdReader(process.agent.loop, fd, self._data, process.output_ended)
@@ -96,7 +99,7 @@ class Process(Handler):
         if ours[0] >= 0:
             self.stdin = FdWriter(self.agent.loop, os.dup(ours[0]) if size else ours[0])
         for channel, fd in zip((STDOUT, STDERR), ours if size else ours[1:]):
-            self.outputs[channel] = Output(self, channel, fd)
+            self.outputs[channel] = Output(self, channel, fd, DETACHED_TAIL if args.get("detach") else WINDOW)
         self.agent.on_exit(self.pid, self._exited)
         timeout = args.get("timeout")
         if isinstance(timeout, (int, float)) and timeout > 0:

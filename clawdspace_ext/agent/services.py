@@ -20,6 +20,10 @@ _CODES = {
     errno.ENOSPC: "no_space",
     errno.EDQUOT: "no_space",
     errno.EFBIG: "no_space",
+    errno.EINVAL: "invalid",
+    errno.ELOOP: "invalid",
+    errno.ENAMETOOLONG: "invalid",
+    errno.ENXIO: "invalid",
     errno.ECONNREFUSED: "nobody_listens",
 }
 

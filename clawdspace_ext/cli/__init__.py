@@ -19,16 +19,23 @@ COMMANDS = {
     "list": "spaces:list_spaces",
     "exec": "execute:execute",
     "shell": "execute:shell",
+    "ps": "watch:ps",
+    "attach": "watch:attach",
+    "stats": "watch:stats",
+    "cp": "copy:cp",
     "stop": "spaces:stop",
     "start": "spaces:start",
     "destroy": "spaces:destroy",
     "volumes": "volumes:volumes",
+    "images": "images:images",
     "system": "machine:system",
     "doctor": "machine:doctor",
     "daemon": "daemon:daemon",
     "serve": "jupyter:serve",
     "lab": "jupyter:lab",
     "keys": "keys:keys",
+    "config": "config:config",
+    "completion": "completion:completion",
 }
 ALIASES = {"ls": "list", "x": "exec"}
 

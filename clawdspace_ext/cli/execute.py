@@ -17,7 +17,8 @@ import click
 from ..client import SpacesClient
 from ..daemon_process import ensure_daemon
 from ..errors import InvalidRequest, SpaceError
-from ..spaces import ExecRequest, ExecResult, TerminalSize
+from ..spaces import LOGIN_SHELL, ExecRequest, ExecResult, TerminalSize
+from .names import space_names
 from .signals import forwarded
 
 if TYPE_CHECKING:
@@ -27,23 +28,28 @@ if TYPE_CHECKING:
 TIMED_OUT = 124
 _CHUNK = 64 * 1024
 
-#: A login shell: bash where the image has it, as people expect, else whatever sh is.
-_SHELL = ("sh", "-c", "command -v bash >/dev/null && exec bash -l; exec sh -l")
-
 
 @click.command(
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     short_help="Run a command in a space.",
 )
-@click.argument("name")
+@click.argument("name", shell_complete=space_names)
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND…")
 @click.option("-e", "--env", "env", multiple=True, metavar="K=V", help="Set a variable for the command; repeatable.")
 @click.option("--cwd", default="/workspace", show_default=True, help="Folder to run it in.")
 @click.option("--timeout", type=float, metavar="SECONDS", help=f"Kill it after this time; exit code {TIMED_OUT}.")
 @click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
+@click.option("-d", "--detach", is_flag=True, help="Leave it alone and print its id, for 'clawdspace attach'.")
 @click.option("--json", "as_json", is_flag=True, help="Print stdout, stderr and exit code as JSON when it has ended.")
 def execute(
-    name: str, words: tuple[str, ...], env: tuple[str, ...], cwd: str, timeout: float | None, tty: bool, as_json: bool
+    name: str,
+    words: tuple[str, ...],
+    env: tuple[str, ...],
+    cwd: str,
+    timeout: float | None,
+    tty: bool,
+    detach: bool,
+    as_json: bool,
 ) -> None:
     """Run COMMAND in the space NAME and exit with its exit code.
 
@@ -57,17 +63,20 @@ def execute(
     """
     request = ExecRequest(_argv(words), env=parse_env(env), cwd=cwd, timeout=timeout)
     client = SpacesClient(ensure_daemon())
+    if detach:
+        _leave(client, name, request, as_json=as_json)
+        return
     if as_json:
         sys.exit(_collect(client, name, request))
     sys.exit(_in_terminal(client, name, request) if tty else _stream(client, name, request))
 
 
 @click.command(short_help="Open a shell in a space.")
-@click.argument("name")
+@click.argument("name", shell_complete=space_names)
 @click.option("-e", "--env", "env", multiple=True, metavar="K=V", help="Set a variable for the shell; repeatable.")
 def shell(name: str, env: tuple[str, ...]) -> None:
     """Open a login shell in the space NAME, in a terminal of its own.  A sleeping space is woken."""
-    sys.exit(_in_terminal(SpacesClient(ensure_daemon()), name, ExecRequest(_SHELL, env=parse_env(env))))
+    sys.exit(_in_terminal(SpacesClient(ensure_daemon()), name, ExecRequest(LOGIN_SHELL, env=parse_env(env))))
 
 
 def parse_env(pairs: tuple[str, ...]) -> Mapping[str, str]:
@@ -99,6 +108,23 @@ def _collect(client: SpacesClient, name: str, request: ExecRequest) -> int:
     return _ending(result)
 
 
+def _leave(client: SpacesClient, name: str, request: ExecRequest, *, as_json: bool) -> None:
+    """Start a command without stdin and let go of it once it runs."""
+    from .output import note, print_json
+
+    process = client.open_exec(name, request, detach=True)
+    process.end_stdin()
+    if all(command.id != process.id for command in client.commands(name)):
+        for _ in process.output():
+            pass  # it could not be started, and this raises why
+    process.close()
+    if as_json:
+        print_json({"id": process.id})
+        return
+    click.echo(process.id)
+    note(f"next: clawdspace attach {name} {process.id}, or clawdspace ps {name}")
+
+
 def _stream(client: SpacesClient, name: str, request: ExecRequest) -> int:
     """Run a command with our stdin, stdout and stderr as its own."""
     with client.open_exec(name, request) as process, _passing_on(process, signal.SIGINT, signal.SIGTERM):
@@ -106,7 +132,7 @@ def _stream(client: SpacesClient, name: str, request: ExecRequest) -> int:
             process.end_stdin()
         else:
             _in_background(lambda: _feed(process))
-        return _show(process)
+        return show(process)
 
 
 def _in_terminal(client: SpacesClient, name: str, request: ExecRequest) -> int:
@@ -124,7 +150,7 @@ def _in_terminal(client: SpacesClient, name: str, request: ExecRequest) -> int:
         _passing_on(process, signal.SIGTERM),
     ):
         _in_background(lambda: _feed(process))
-        return _show(process)
+        return show(process)
 
 
 def _passing_on(process: RemoteProcess, *numbers: signal.Signals) -> AbstractContextManager[None]:
@@ -142,10 +168,10 @@ def _feed(process: RemoteProcess) -> None:
             process.write(data)
         process.end_stdin()
     except SpaceError:
-        pass  # the command has ended: ``_show`` tells how
+        pass  # the command has ended: ``show`` tells how
 
 
-def _show(process: RemoteProcess) -> int:
+def show(process: RemoteProcess) -> int:
     """Pass its output on, byte for byte, until it ends."""
     try:
         for channel, data in process.output():

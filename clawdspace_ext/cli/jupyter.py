@@ -12,6 +12,9 @@ from ..daemon_process import ensure_daemon
 from ..errors import Unavailable
 from .output import note
 
+#: Who names the daemon's socket sees to the daemon as well, as a unit of systemd does.
+_DAEMON_ELSEWHERE = "--ClawdspaceApp.socket_path"
+
 _PASS_ON = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
 
 
@@ -27,12 +30,15 @@ def serve(host: str, port: int, arguments: tuple[str, ...]) -> None:
     """
     from .. import serve as server
 
-    ensure_daemon()
+    if not any(word.startswith(_DAEMON_ELSEWHERE) for word in arguments):
+        ensure_daemon()
     env, token = server.environment(os.environ)
-    shown = "$API_KEY" if "API_KEY" in os.environ else token
+    shown = "$API_KEY" if os.environ.get("API_KEY") else token
     click.echo(f"serving on http://{host}:{port}/  token: {shown}")
     if host in ("127.0.0.1", "localhost", "::1"):
         note("only this machine can reach it; for others: --host 0.0.0.0, on a network you trust or with a certificate")
+    if "IDLE_TIMEOUT_MS" in os.environ:
+        note("note: IDLE_TIMEOUT_MS has no effect yet: spaces sleep when they are told to")
     sys.stdout.flush()
     # An option given twice is an error to Jupyter, so nothing passed on can take back what makes this server safe.
     server.replace_process([sys.executable, "-m", "jupyter_server", *server.arguments(host, port), *arguments], env)

@@ -9,9 +9,10 @@ import click
 from ..client import SpacesClient
 from ..daemon_process import ensure_daemon
 from ..errors import InvalidRequest
-from ..spaces import DEFAULT_CPUS, DEFAULT_MEMORY, Space, SpaceSpec, SpaceState
+from ..spaces import DEFAULT_CPUS, DEFAULT_MEMORY, DEFAULT_NETWORK, Network, Space, SpaceSpec, SpaceState
 from ..wire import parse_memory, space_to_json
 from .execute import parse_env
+from .names import space_names
 from .output import age, note, print_json, print_table, size
 
 
@@ -21,6 +22,13 @@ from .output import age, note, print_json, print_table, size
 @click.option("-c", "--cpus", type=float, default=DEFAULT_CPUS, show_default=True, help="CPU limit, for instance 1.5.")
 @click.option("--image", help="What it is made of.  [default: the engine's]")
 @click.option("-e", "--env", "env", multiple=True, metavar="K=V", help="Set a variable in the space; repeatable.")
+@click.option(
+    "--network",
+    type=click.Choice([mode.value for mode in Network]),
+    default=DEFAULT_NETWORK.value,
+    show_default=True,
+    help="What it may reach: public addresses of the internet, or nothing.",
+)
 @click.option("--engine", help="Run it with 'docker' or 'bubblewrap'.  [default: Docker if it answers]")
 @click.option("--adopt-volume", is_flag=True, help="Give it the files kept of an earlier space of that name.")
 @click.option("--require-limits", is_flag=True, help="Fail if a limit cannot be enforced here.")
@@ -31,6 +39,7 @@ def create(
     cpus: float,
     image: str | None,
     env: tuple[str, ...],
+    network: str,
     engine: str | None,
     adopt_volume: bool,
     require_limits: bool,
@@ -41,6 +50,7 @@ def create(
         image=image,
         memory=parse_memory(memory) if memory else DEFAULT_MEMORY,
         cpus=cpus,
+        network=Network(network),
         env=parse_env(env),
         require_limits=require_limits,
     )
@@ -48,9 +58,8 @@ def create(
     if as_json:
         print_json({"space": space_to_json(space)})
         return
-    click.echo(
-        f"{name} is {space.state} on {space.engine}, {size(spec.memory)} of memory, {spec.cpus:g} CPU{'' if spec.cpus == 1 else 's'}"
-    )
+    cpus_given = f"{spec.cpus:g} CPU{'' if spec.cpus == 1 else 's'}"
+    click.echo(f"{name} is {space.state} on {space.engine}, {size(spec.memory)} of memory, {cpus_given}")
     if space.not_enforced:
         note(f"note: {space.engine} cannot enforce these limits here: {', '.join(space.not_enforced)}")
     note(f"next: clawdspace exec {name} 'python3 --version', or clawdspace shell {name}")
@@ -79,7 +88,7 @@ def _row(space: Space) -> tuple[str, ...]:
 
 
 @click.command(short_help="Put a space to sleep.")
-@click.argument("name")
+@click.argument("name", shell_complete=space_names)
 @click.option("--halt", is_flag=True, help="End its processes and give its memory back; its files stay.")
 def stop(name: str, halt: bool) -> None:
     """Put the space NAME to sleep, its memory kept.  Using it, or 'start', wakes it."""
@@ -90,14 +99,14 @@ def stop(name: str, halt: bool) -> None:
 
 
 @click.command(short_help="Wake or start a space.")
-@click.argument("name")
+@click.argument("name", shell_complete=space_names)
 def start(name: str) -> None:
     """Wake the space NAME, or start it if it was halted."""
     click.echo(f"{name} is {_client().start(name).state}")
 
 
 @click.command(short_help="Remove a space.")
-@click.argument("name")
+@click.argument("name", shell_complete=space_names)
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @click.option("--remove-volume", is_flag=True, help="Remove its files as well, for good.")
 def destroy(name: str, force: bool, remove_volume: bool) -> None:

@@ -12,8 +12,8 @@ from jupyter_server.extension.handler import ExtensionHandlerMixin
 from tornado import web
 
 from ..keys import PREFIX, KeyStore, NamedKey
-from .local import local_user
 from .refusals import Refusals
+from .requesting import local_user
 from .route import Action
 
 RESOURCE = "clawdspace"

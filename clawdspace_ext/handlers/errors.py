@@ -34,7 +34,7 @@ _HTTP_CODES = {
     429: "too_many",
 }
 
-_LET_IN = "send 'Authorization: Bearer KEY', with a key that 'clawdspace keys create' makes, or log in"
+_LET_IN = "send 'Authorization: Bearer KEY', with a key that 'clawdspace keys add' makes, or log in"
 
 #: Seconds after which a client may try again what was unavailable.
 RETRY_AFTER = "1"

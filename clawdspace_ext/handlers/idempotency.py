@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ..errors import Conflict, InvalidRequest, Unavailable
 from ..wire import KEY_HEADER
+from .route import JSON
 
 MAX_ANSWERS = 1000
 MAX_BYTES = 64 * 1024 * 1024
@@ -22,6 +23,7 @@ class Answer(NamedTuple):
 
     status: int
     body: bytes
+    content_type: str = JSON
 
 
 class _Entry(NamedTuple):

@@ -15,12 +15,40 @@ from tornado import iostream, web, websocket
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders
 
+from ..errors import Unavailable
 from ..wire import KEY_HEADER, PRINCIPAL_HEADER, dumps
 from .access import AccessMixin
 from .errors import JsonErrors, check_upgrade
+from .exchange import Exchange
 from .inbox import keep_waiting
-from .route import MAX_BODY, MAX_MESSAGE, Request, Route, SocketRoute, methods_by_path, pattern
+from .route import (
+    MAX_BODY,
+    MAX_MESSAGE,
+    MAX_UPLOAD,
+    Request,
+    Route,
+    SocketRoute,
+    is_streamed,
+    methods_by_path,
+    pattern,
+)
 from .upstream import Upstream
+
+#: Headers of a streamed request that the daemon gets, and of its answer that the client gets.
+SENT_ON = {"Accept", "Range", "Content-Type"}
+SENT_BACK = {
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Content-Length",
+    "Content-Range",
+    "Content-Security-Policy",
+    "Content-Type",
+    "Retry-After",
+    "X-Content-Type-Options",
+}
+
+#: Below these, other extensions have paths of theirs.
+SHARED = {"metrics"}
 
 
 def jupyter_handlers(routes: Sequence[Route], sockets: Sequence[SocketRoute]) -> list[tuple[str, Any, dict[str, Any]]]:
@@ -31,8 +59,9 @@ def jupyter_handlers(routes: Sequence[Route], sockets: Sequence[SocketRoute]) ->
     ]
     for path, methods in table.items():
         is_open = all(route.action == "open" for route in methods.values())
-        rows.append((pattern(path), OpenHandler if is_open else ForwardHandler, {"routes": methods}))
-    prefixes = sorted({path.split("/")[2] for path in table})
+        handler = OpenHandler if is_open else ForwardStream if is_streamed(methods) else ForwardHandler
+        rows.append((pattern(path), handler, {"routes": methods}))
+    prefixes = sorted({path.split("/")[2] for path in table} - SHARED)
     rows += [(f"/api/{prefix}(?:/.*)?", ForwardHandler, {"routes": {}}) for prefix in prefixes]
     return rows
 
@@ -57,6 +86,8 @@ class OpenHandler(JsonErrors, ExtensionHandlerMixin, APIHandler):
 class ForwardHandler(JsonErrors, AccessMixin, APIHandler):
     """One path: sends what is allowed on to the daemon.  A body is read only of those who may ask."""
 
+    max_body = MAX_BODY
+
     def initialize(self, name: str, routes: Mapping[str, Route]) -> None:
         """Take what the table says of this path."""
         super().initialize(name)
@@ -68,20 +99,25 @@ class ForwardHandler(JsonErrors, AccessMixin, APIHandler):
         """Refuse who is unknown, and what is too large."""
         await super().prepare()
         length = self.request.headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > MAX_BODY:
-            raise web.HTTPError(413, f"the body is larger than {MAX_BODY} bytes")
+        if length.isdecimal() and int(length) > self.max_body:
+            raise web.HTTPError(413, f"the body is larger than {self.max_body} bytes")
         if isinstance(self.request.connection, HTTP1Connection):
-            self.request.connection.set_max_body_size(MAX_BODY)  # for a body that does not say how long it is
+            self.request.connection.set_max_body_size(self.max_body)  # for a body that does not say how long it is
 
     def data_received(self, chunk: bytes) -> None:
         """Collect the body."""
         self._body += chunk
 
-    async def _forward(self, **path: str) -> None:
+    async def _allowed(self) -> Route:
+        """Return the route of the method.  Raises HTTPError when there is none, or the user may not use it."""
         route = self._routes.get(self.request.method or "")
         if route is None:
             raise web.HTTPError(405) if self._routes else web.HTTPError(404, "there is no such path")
         await self.demand(route.action)
+        return route
+
+    async def _forward(self, **path: str) -> None:
+        route = await self._allowed()
         upstream: Upstream = self.settings["clawdspace_upstream"]
         target = _target(route.path, path, self)
         answer = await upstream.fetch(route.method, target, _headers(self), bytes(self._body))
@@ -91,6 +127,64 @@ class ForwardHandler(JsonErrors, AccessMixin, APIHandler):
         self.finish(answer.body, set_content_type=answer.headers.get("Content-Type", "application/json"))
 
     get = post = put = patch = delete = web.authenticated(_forward)
+
+
+class ForwardStream(ForwardHandler):
+    """One path whose bodies and answers are passed on piece by piece, each side waiting for the other."""
+
+    max_body = MAX_UPLOAD
+    _exchange: Exchange | None = None
+
+    async def prepare(self) -> None:  # type: ignore[override]  # as ForwardHandler's
+        """Ask the daemon; the body follows."""
+        await super().prepare()
+        if self.request.method != "OPTIONS":
+            route = await self._allowed()
+            upstream: Upstream = self.settings["clawdspace_upstream"]
+            headers = _headers(self)
+            for name in SENT_ON & self.request.headers.keys():
+                headers[name] = self.request.headers[name]
+            if route.streamed and "Content-Length" in self.request.headers:
+                headers["Content-Length"] = self.request.headers["Content-Length"]
+            self._uploads = route.streamed
+            target = _target(route.path, self.path_kwargs, self)
+            self._exchange = Exchange(await upstream.dial())
+            await self._exchange.begin(route.method, target, headers)
+
+    async def data_received(self, chunk: bytes) -> None:  # type: ignore[override]  # it may wait
+        """Pass a piece of the body on."""
+        if self._exchange is not None and self._uploads:  # what has no body there could be taken for another request
+            await self._exchange.write(chunk)
+
+    def on_connection_close(self) -> None:
+        """The client is gone: what it sent is not all."""
+        super().on_connection_close()
+        self.on_finish()
+
+    def on_finish(self) -> None:
+        """Hang up on the daemon."""
+        if self._exchange is not None:
+            self._exchange.close()
+
+    async def _carry(self, **_path: str) -> None:
+        assert self._exchange is not None, "prepare has refused whatever does not get this far"
+        self._exchange.finish()
+        code, headers = await self._exchange.head()
+        self.set_status(code)
+        for name in SENT_BACK & headers.keys():
+            self.set_header(name, headers[name])
+        try:
+            async for chunk in self._exchange.answer:
+                self.write(chunk)
+                await self.flush()
+        except iostream.StreamClosedError:
+            return  # the client has enough
+        except Unavailable:
+            self.detach().close()  # the only way left to say that this was not all
+            return
+        self.finish(set_content_type=headers.get("Content-Type", "application/json"))
+
+    get = post = put = patch = delete = web.authenticated(_carry)
 
 
 class ForwardSocket(JsonErrors, AccessMixin, WebSocketMixin, websocket.WebSocketHandler, JupyterHandler):

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pwd
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import unquote
 
-from tornado import httputil, iostream, web, websocket
+from tornado import iostream, web, websocket
 from tornado.httpserver import HTTPServer
 
 from ..errors import Broken, SpaceError, Unavailable
-from ..wire import KEY_HEADER, PRINCIPAL_HEADER, dumps, error_to_json
+from ..wire import KEY_HEADER, dumps, error_to_json
 from .errors import JsonErrors, check_upgrade, status_of
 from .idempotency import Answer, FirstAnswers
 from .inbox import Inbox, keep_waiting
-from .route import MAX_BODY, MAX_MESSAGE, Reply, Request, Route, SocketRoute, methods_by_path, pattern
+from .local_stream import LocalStream
+from .requesting import request_of
+from .route import (
+    MAX_BODY,
+    MAX_MESSAGE,
+    Reply,
+    Request,
+    Route,
+    SocketRoute,
+    is_streamed,
+    methods_by_path,
+    pattern,
+)
 from .routes import ROUTES, SOCKETS
 
 
@@ -29,22 +38,16 @@ def local_server(host: Any, routes: Sequence[Route] = ROUTES, sockets: Sequence[
     """
     table = methods_by_path(list(routes))
     answers = FirstAnswers()
-    rows: list[Any] = [(pattern(route.path), LocalSocket, {"host": host, "route": route}) for route in sockets] + [
-        (pattern(path), LocalHandler, {"host": host, "routes": methods, "answers": answers})
-        for path, methods in table.items()
-    ]
+    rows: list[Any] = [(pattern(route.path), LocalSocket, {"host": host, "route": route}) for route in sockets]
+    for path, methods in table.items():
+        if is_streamed(methods):
+            rows.append((pattern(path), LocalStream, {"host": host, "routes": methods}))
+        else:
+            rows.append((pattern(path), LocalHandler, {"host": host, "routes": methods, "answers": answers}))
     app = web.Application(
         rows, default_handler_class=UnknownHandler, websocket_max_message_size=MAX_MESSAGE, log_function=_log
     )
     return HTTPServer(app, max_body_size=MAX_BODY)
-
-
-def local_user() -> str:
-    """Return the name of this process's user, whatever its environment says."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())  # a user without an entry in /etc/passwd
 
 
 class UnknownHandler(JsonErrors):
@@ -69,9 +72,9 @@ class LocalHandler(JsonErrors):
         route = self._routes.get(self.request.method or "")
         if route is None:
             raise web.HTTPError(405)
-        answer = await self._answer(route, _request(self.request, path))
+        answer = await self._answer(route, request_of(self.request, path))
         self.set_status(answer.status)
-        self.set_header("Content-Type", "application/json")
+        self.set_header("Content-Type", answer.content_type)
         self.finish(answer.body)
 
     get = post = put = patch = delete = _serve
@@ -93,7 +96,8 @@ async def _run(route: Route, host: Any, request: Request, *, failures: bool) -> 
         if not failures or isinstance(error, Broken):
             raise
         reply = Reply(error_to_json(error), status_of(error))
-    return Answer(reply.status, dumps(reply.body))
+    body = reply.body if isinstance(reply.body, bytes) else dumps(reply.body)
+    return Answer(reply.status, body, reply.content_type)
 
 
 class LocalSocket(JsonErrors, websocket.WebSocketHandler):
@@ -112,7 +116,7 @@ class LocalSocket(JsonErrors, websocket.WebSocketHandler):
 
     def open(self, **path: str) -> None:
         """Start the conversation."""
-        self._conversation = asyncio.create_task(self._converse(_request(self.request, path)))
+        self._conversation = asyncio.create_task(self._converse(request_of(self.request, path)))
 
     async def on_message(self, message: str | bytes) -> None:
         """Hand a message over; the next one is read when it was taken."""
@@ -151,12 +155,6 @@ class LocalSocket(JsonErrors, websocket.WebSocketHandler):
             await self.send(dumps({"type": "error"} | error_to_json(error)).decode())
         except Unavailable:
             pass  # nobody is left to be told
-
-
-def _request(request: httputil.HTTPServerRequest, path: Mapping[str, str]) -> Request:
-    principal = unquote(request.headers.get(PRINCIPAL_HEADER, "")) or local_user()
-    query = {name: values[-1].decode("utf-8", "replace") for name, values in request.query_arguments.items()}
-    return Request(principal=principal, path=path, query=query, body=request.body)
 
 
 def _log(_handler: web.RequestHandler) -> None:

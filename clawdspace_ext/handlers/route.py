@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -17,15 +17,29 @@ Action = Literal["open", "read", "write", "execute"]
 MAX_BODY = 16 * 1024 * 1024
 MAX_MESSAGE = 1024 * 1024
 
+JSON = "application/json"
+#: Bytes of a body that is passed on piece by piece.
+MAX_UPLOAD = 5 * 1024**3
+
+
+async def _no_body() -> AsyncIterator[bytes]:
+    return
+    yield b""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request.  ``principal`` is who asks; ``path`` holds the parts of the URL in braces, decoded."""
+    """One request.  ``principal`` is who asks; ``path`` holds the parts of the URL in braces, decoded.
+
+    Of a streamed path ``body`` is empty: ``chunks`` are its pieces as they come, ``headers`` have names in lower case.
+    """
 
     principal: str
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    chunks: AsyncIterable[bytes] = field(default_factory=_no_body)
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Return a ``true`` or ``false`` of the query.  Raises InvalidRequest for other words."""
@@ -41,10 +55,22 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a verb answers: something that JSON can say, and an HTTP status."""
+    """What a verb answers: something that JSON can say, or bytes of another ``content_type``, and an HTTP status."""
 
     body: object
     status: int = 200
+    content_type: str = JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Download(Reply):
+    """What a verb of a streamed path may answer: bytes that are sent as they come.
+
+    ``headers`` says how many there are (Content-Length); ``chunks`` raises SpaceError when they cannot be had.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    chunks: AsyncIterator[bytes] = field(default_factory=_no_body)
 
 
 class Socket(Protocol):
@@ -73,6 +99,7 @@ class Route:
     """One method of one path, written as in OpenAPI: ``/api/spaces/{name}``.
 
     ``keyed``: a request with an Idempotency-Key is done once.  ``local``: served on the daemon's socket only.
+    ``streamed``: its body is not collected, up to MAX_UPLOAD; whatever else the path has takes no body.
     """
 
     method: str
@@ -81,6 +108,7 @@ class Route:
     verb: Verb
     keyed: bool = False
     local: bool = False
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +124,11 @@ class SocketRoute:
 def pattern(path: str) -> str:
     """Return the regular expression of a path; a slash at its end makes no difference."""
     return re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path) + "/?"
+
+
+def is_streamed(methods: Mapping[str, Route]) -> bool:
+    """Return whether the methods of a path get their bodies piece by piece."""
+    return any(route.streamed for route in methods.values())
 
 
 def methods_by_path(routes: list[Route]) -> dict[str, dict[str, Route]]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.httputil import HTTPHeaders
-from tornado.iostream import StreamClosedError
+from tornado.iostream import IOStream, StreamClosedError
 from tornado.netutil import Resolver
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from tornado.websocket import WebSocketClientConnection, WebSocketError, websocket_connect
@@ -73,6 +73,15 @@ class Upstream:
             url = f"ws://{_AUTHORITY}{target}"
             request = HTTPRequest(url, headers=headers.copy(), connect_timeout=CONNECT_TIMEOUT)
             return websocket_connect(request, resolver=self._resolver, max_message_size=2 * MAX_MESSAGE)
+
+        return await self._reach(connect)
+
+    async def dial(self) -> IOStream:
+        """Return a connection to the daemon.  Raises Unavailable."""
+
+        async def connect() -> IOStream:
+            stream = IOStream(socket.socket(socket.AF_UNIX), max_write_buffer_size=MAX_ANSWER)
+            return await stream.connect(self._resolver.path)
 
         return await self._reach(connect)
 

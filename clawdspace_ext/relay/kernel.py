@@ -83,7 +83,7 @@ class Kernel:
         self._outside.relink()
         space = await self._spaces.get(self.record.space)
         link = await self._spaces.link(self.record.space)
-        env = {**space.record.spec.env, **self.record.env}
+        env = {**self._spaces.environment(space), **self.record.env}
         started = await link.call(
             "kernel.start",
             {"id": self.record.short, "argv": list(ARGV), "env": env, "key": self.record.inside_key},

@@ -137,6 +137,24 @@ class Bench:
             process.close()
         return Row("streamed exec output", statistics.median(rates), min(rates), "MB/s", "", None, ">= 100 MB/s")
 
+    def transfers(self) -> Iterator[Row]:
+        """Write and read a file of 200 MB."""
+        piece, pieces = bytes(256 * 1024), 763
+
+        def read() -> None:
+            with self.client.open_file("bench", "/big") as answer:
+                for _ in answer:
+                    pass
+
+        jobs = {
+            "write a file of 200 MB": lambda: self.client.write_file("bench", "/big", (piece for _ in range(pieces))),
+            "read a file of 200 MB": read,
+        }
+        for what, job in jobs.items():
+            rates = [len(piece) * pieces / 1e3 / timed(job) for _ in range(3)]
+            yield Row(what, statistics.median(rates), min(rates), "MB/s", "", None, "")
+        self.client.delete_file("bench", "/big")
+
     def idle_memory(self) -> Row:
         """The whole cgroup of a space in which nothing runs."""
         self.client.create("idle", SpaceSpec(memory=512 * MIB))
@@ -169,6 +187,12 @@ class Bench:
         yield compare(
             "CLI exec, whole process", lambda: subprocess.run(cli, check=True), "", None, "<= 150 ms", runs // 8
         )
+        content = bytes(1024)
+        write = lambda: client.write_file("bench", "/k", content)  # noqa: E731
+        yield compare("write a file of 1 KB", write, "", None, "<= 5 ms", runs)
+        yield compare("read a file of 1 KB", lambda: client.read_file("bench", "/k"), "", None, "<= 5 ms", runs)
+        yield compare("stats", lambda: client.stats("bench"), "", None, "<= 10 ms", runs)
+        yield from self.transfers()
         yield self.stream()
         yield self.idle_memory()
 

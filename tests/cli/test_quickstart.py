@@ -18,7 +18,10 @@ def test_it_executes_a_notebook_in_a_space_and_leaves_both(cli: Cli, tmp_path: P
     notebook = nbformat.read(tmp_path / "quickstart.ipynb", as_version=4)
     outputs = [output.text for cell in notebook.cells for output in cell.get("outputs", [])]
     assert "host name  quickstart" in outputs[0]
-    assert "no network in here" in outputs[-1]
+    internet, machine, network = outputs[-1].splitlines()
+    assert internet.startswith("the internet")
+    assert "is not: Tunnel connection failed: 403 Forbidden: 127.0.0.1:22 is not on the public internet" in machine
+    assert network.startswith("its network        is not: Tunnel connection failed: 403")
     assert notebook.metadata.kernelspec.name == "clawdspace-quickstart"
     assert cli("exec", "quickstart", "wc -l < walks.csv").stdout.strip() == b"601"
     cli("destroy", "-f", "--remove-volume", "quickstart")

@@ -27,6 +27,17 @@ def test_json_is_what_the_api_answers(cli: Cli, dev: str) -> None:
     cli("destroy", "-f", "--remove-volume", "shown")
 
 
+def test_a_network_is_chosen(cli: Cli) -> None:
+    for network, proxy in (("internet", b"http://127.0.0.1:3128\n"), ("none", b"\n")):
+        made = json.loads(cli("create", network, "--network", network, "--json").stdout)
+
+        assert made["space"]["network"] == network
+        assert cli("exec", network, "echo $https_proxy").stdout == proxy
+        cli("destroy", "-f", "--remove-volume", network)
+    refused = cli("create", "odd", "--network", "bridge")
+    assert (refused.returncode, b"'internet'" in refused.stderr) == (2, True)
+
+
 def test_an_empty_list_says_how_to_go_on(cli: Cli) -> None:
     assert cli("volumes").stdout == b""
     assert cli("volumes").stderr == b"no files are kept\n"

@@ -67,6 +67,34 @@ def test_the_daemon_killed_under_commands_and_kernels_loses_nothing(home: Home) 
     client.close()
 
 
+def test_a_command_left_alone_survives_the_daemon_with_all_it_wrote(home: Home) -> None:
+    """Killed while the command runs, and again after it has ended unseen."""
+    client = home.client()
+    client.create("dev", SPEC)
+    script = "for i in $(seq 90); do head -c 10000 /dev/zero | tr '\\0' x; sleep 0.01; done; echo err >&2; exit 7"
+    running = client.open_exec("dev", sh(script), detach=True)
+    running.end_stdin()
+
+    for _ in range(2):
+        home.kill_daemon()
+        running.close()
+        client.close()
+        client = home.client()
+        deadline = time.monotonic() + 20
+        while client.commands("dev")[0].running:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    written = {1: b"", 2: b""}
+    with client.attach("dev", running.id) as again:
+        assert again.lost == {}
+        for channel, data in again.output():
+            written[channel] += data
+
+    assert (written, again.exit_code) == ({1: b"x" * 900_000, 2: b"err\n"}, 7)
+    assert client.commands("dev") == []
+    client.close()
+
+
 def swallow(client: object, script: str) -> None:
     """Run a command whose daemon will die."""
     try:

@@ -220,8 +220,10 @@ def _first_attempt() -> Dockerd | NoDocker:
 def build_image(host: str) -> None:
     """Build the default image of spaces unless it is there.  Raises NoDocker with what the builder said."""
     script = Path(__file__).resolve().parents[2] / "images" / "build.py"
-    command = [sys.executable, str(script), "--docker-host", host]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
+    environment = os.environ | {"DOCKER_HOST": host}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS
+    )
     if done.returncode:
         raise NoDocker(f"the image cannot be built: {done.stderr[-4000:]}")
 

@@ -44,6 +44,7 @@ class FakeProcess:
         self.exit_code: int | None = None
         self.exit_signal: int | None = None
         self.timed_out = False
+        self.lost: dict[int, int] = {}
         self.sizes: list[tuple[int, int]] = []
         self.detached = False
         self._process = process

@@ -16,7 +16,7 @@ import pytest
 from clawdspace_ext.engines.bubblewrap.records import read_prepared, read_record, write_record
 from clawdspace_ext.engines.bubblewrap.store import Store
 from clawdspace_ext.errors import Broken, NotFound
-from clawdspace_ext.spaces import SpaceRecord, SpaceSpec
+from clawdspace_ext.spaces import Network, SpaceRecord, SpaceSpec
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
@@ -49,6 +49,13 @@ def test_a_record_is_read_as_it_was_written() -> None:
     written = record(ONE, image="host", memory=64 << 20, cpus=0.5, env=env, require_limits=True)
 
     assert read_record(write_record(written)) == written
+
+
+def test_a_record_that_names_no_network_has_none() -> None:
+    fields = json.loads(write_record(record(ONE)))
+    del fields["spec"]["network"]
+
+    assert read_record(json.dumps(fields).encode()).spec.network is Network.NONE
 
 
 @pytest.mark.parametrize("change", [{"schema": 99}, {"name": None}, {"created": "yesterday"}, {"spec": {"memory": 1}}])

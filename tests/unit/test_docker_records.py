@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clawdspace_ext.engines.docker.records import Labels, Survey, record_volume, survey, workspace_volume
-from clawdspace_ext.spaces import MIN_MEMORY, SpaceRecord, SpaceSpec, SpaceState
+from clawdspace_ext.spaces import MIN_MEMORY, Network, SpaceRecord, SpaceSpec, SpaceState
 
 LABELS = Labels("0123456789abcdef")
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -100,6 +100,25 @@ def test_a_record_nobody_can_read_hides_no_space(labels: dict[str, str]) -> None
     [kept] = look([], [workspace(A), volume]).kept().values()
 
     assert (space.name, space.record.owner, kept.name, kept.owner) == ("dev", "ann", "dev", "ann")
+
+
+@pytest.mark.parametrize(
+    ("spec", "network"),
+    [
+        ("{}", Network.NONE),
+        ('{"network":"none"}', Network.NONE),
+        ('{"network":"internet"}', Network.INTERNET),
+        ('{"network":"tomorrow\'s"}', Network.NONE),
+        ("[]", Network.NONE),
+    ],
+)
+def test_a_network_is_had_only_by_a_record_that_says_so(spec: str, network: Network) -> None:
+    volume = written(record(A))
+    volume["Labels"] |= {"clawdspace.spec": spec}
+
+    [space] = look([container(A)], [workspace(A), volume]).spaces("docker", ())
+
+    assert space.record.spec.network is network
 
 
 def test_what_nobody_claimed_is_an_orphan_and_no_space() -> None:

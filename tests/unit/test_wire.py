@@ -87,7 +87,7 @@ def test_a_space_has_the_shape_that_clients_parse() -> None:
         "volume": {"name": "0123456789ab", "mountpoint": "/workspace"},
         "engine": "docker",
         "owner": "alice",
-        "network": "none",
+        "network": "internet",
         "notEnforced": ["pids"],
     }
 
@@ -219,7 +219,7 @@ def test_empty_and_default_values_of_later_fields_are_accepted() -> None:
         "envFilePath": "/workspace/.env",
         "repoUrl": "",
         "repoBranch": None,
-        "network": "none",
+        "network": "",
         "env": None,
         "cpus": None,
         "memory": None,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..blocks import blocks_v1
 from .cgroups import CPU_PERIOD_US, MAX_PIDS, keyed, make_usable, remove_empty, remove_folder, wait_frozen
 from .processes import Counters
 
-_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids", "freezer")
+_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids", "freezer", "blkio")
 _LIMITS = {"memory": "memory", "cpu": "cpus", "pids": "pids"}
 
 
@@ -108,10 +109,13 @@ class GroupV1:
             return None
         memory = self._folders["memory"]
         cache = keyed(memory / "memory.stat").get("total_inactive_file", 0)
+        read, written = blocks_v1(self._folders["blkio"]) if "blkio" in self._folders else (0, 0)
         return Counters(
             cpu_seconds=int((self._folders["cpuacct"] / "cpuacct.usage").read_text()) / 1e9,
             memory_bytes=max(0, int((memory / "memory.usage_in_bytes").read_text()) - cache),
             pids=int((self._folders["pids"] / "pids.current").read_text()),
+            block_read_bytes=read,
+            block_write_bytes=written,
         )
 
     def oom_kills(self) -> int:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ..blocks import blocks_v2
 from .cgroups import CPU_PERIOD_US, MAX_PIDS, keyed, make_usable, remove_empty, remove_folder, wait_frozen
 from .processes import Counters
 
@@ -116,10 +117,13 @@ class GroupV2:
         if not {"memory", "pids"} <= self._controllers:
             return None
         cache = keyed(self._folder / "memory.stat").get("inactive_file", 0)
+        read, written = blocks_v2(self._folder)
         return Counters(
             cpu_seconds=keyed(self._folder / "cpu.stat").get("usage_usec", 0) / 1e6,
             memory_bytes=max(0, int((self._folder / "memory.current").read_text()) - cache),
             pids=int((self._folder / "pids.current").read_text()),
+            block_read_bytes=read,
+            block_write_bytes=written,
         )
 
     def oom_kills(self) -> int:

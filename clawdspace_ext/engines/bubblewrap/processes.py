@@ -22,11 +22,13 @@ _STOP_SECONDS = 3.0
 
 
 class Counters(NamedTuple):
-    """What the processes of a space use: CPU seconds so far, bytes of memory, number of processes."""
+    """What the processes of a space use: CPU seconds so far, bytes of memory, number of processes, bytes of disks."""
 
     cpu_seconds: float
     memory_bytes: int
     pids: int
+    block_read_bytes: int = 0
+    block_write_bytes: int = 0
 
 
 class _Stat(NamedTuple):

@@ -83,7 +83,7 @@ def _spec_fields(spec: SpaceSpec) -> dict[str, Any]:
 
 
 def _spec(fields: dict[str, Any]) -> SpaceSpec:
-    return SpaceSpec(**{**fields, "network": Network(fields["network"])})
+    return SpaceSpec(**{**fields, "network": Network(fields.get("network", Network.NONE))})
 
 
 def _dump(fields: dict[str, Any]) -> bytes:

@@ -63,7 +63,14 @@ class Sandbox:
                 raise NotFound("a stopped space uses nothing", remedy="start it first")
             counted = self._group.counters() if self._group is not None else None
             counted = counted or processes.counters(main)
-        return Usage(counted.cpu_seconds, counted.memory_bytes, self._spec.memory, counted.pids)
+        return Usage(
+            counted.cpu_seconds,
+            counted.memory_bytes,
+            self._spec.memory,
+            counted.pids,
+            counted.block_read_bytes,
+            counted.block_write_bytes,
+        )
 
     def death(self) -> Death | None:
         """Say how the last launch ended, None while it goes on or before the first."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import Conflict, NotFound, Unavailable, Unsupported
+from ...images.recipes import how_to_get
 from ...protocols import Capabilities, Stream
 from ...spaces import Death, KeptVolume, Space, SpaceRecord, SpaceSpec, SpaceState, Usage
 from . import config
@@ -90,7 +91,7 @@ class DockerEngine:
 
     async def _make(self, space_id: str, files_id: str, spec: SpaceSpec) -> None:
         image = spec.image or self._default_image
-        image_id = await self._objects.image_id(image, remedy=self._image_remedy(image))
+        image_id = await self._objects.image_id(image, remedy=how_to_get(image))
         fitted = await self._agent_files.fit(image_id, image)
         if files_id == space_id:
             await self._objects.create_volume(workspace_volume(space_id), self._labels.of_workspace(space_id))
@@ -256,9 +257,6 @@ class DockerEngine:
                 field="require_limits",
                 remedy="ask without required limits, or enable these cgroup controllers on the machine",
             )
-
-    def _image_remedy(self, image: str) -> str:
-        return "build it with: make images" if image == self._default_image else f"fetch it with: docker pull {image}"
 
 
 def _adoptable(found: Survey, kept_id: str) -> str:

@@ -219,14 +219,17 @@ def spec_text(spec: SpaceSpec) -> str:
 
 
 def _read_spec(text: str) -> SpaceSpec:
-    """Return the spec in a label, or the usual one when the label makes no sense; newer fields are left out."""
+    """Return the spec in a label, or the usual one when the label makes no sense; newer fields are left out.
+
+    A network that cannot be read is none.
+    """
     try:
         found = json.loads(text)
         known = {field.name: found[field.name] for field in fields(SpaceSpec) if field.name in found}
         known["network"] = Network(known.get("network", Network.NONE))
         return SpaceSpec(**known)
     except (ValueError, TypeError, InvalidRequest):
-        return SpaceSpec()
+        return SpaceSpec(network=Network.NONE)
 
 
 def _read_record(marks: Mapping[str, str]) -> SpaceRecord:

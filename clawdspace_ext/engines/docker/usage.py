@@ -9,6 +9,7 @@ from typing import Any
 from docker import APIClient
 
 from ...spaces import Usage
+from ..blocks import blocks_v1, blocks_v2
 
 _UNLIMITED = 1 << 60
 
@@ -46,29 +47,35 @@ def _cgroup_paths(text: str) -> dict[str, str]:
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
             paths[controller] = path
-    v1: dict[str, str] = {name: paths[name] for name in ("memory", "cpuacct", "pids") if name in paths}
+    v1: dict[str, str] = {name: paths[name] for name in ("memory", "cpuacct", "pids", "blkio") if name in paths}
     return v1 if "memory" in v1 else {"": paths[""]}
 
 
 def _read_v1(folders: Mapping[str, Path]) -> Usage:
     memory, cpu, pids = (folders[name] for name in ("memory", "cpuacct", "pids"))
     cache = _table(memory / "memory.stat")["total_inactive_file"]
+    read, written = blocks_v1(folders["blkio"]) if "blkio" in folders else (0, 0)
     return Usage(
         cpu_seconds=_number(cpu / "cpuacct.usage") / 1e9,
         memory_bytes=max(0, _number(memory / "memory.usage_in_bytes") - cache),
         memory_limit_bytes=_limit(_number(memory / "memory.limit_in_bytes")),
         pids=_number(pids / "pids.current"),
+        block_read_bytes=read,
+        block_write_bytes=written,
     )
 
 
 def _read_v2(folder: Path) -> Usage:
     cache = _table(folder / "memory.stat")["inactive_file"]
     limit = (folder / "memory.max").read_text().strip()
+    read, written = blocks_v2(folder)
     return Usage(
         cpu_seconds=_table(folder / "cpu.stat")["usage_usec"] / 1e6,
         memory_bytes=max(0, _number(folder / "memory.current") - cache),
         memory_limit_bytes=0 if limit == "max" else int(limit),
         pids=_number(folder / "pids.current"),
+        block_read_bytes=read,
+        block_write_bytes=written,
     )
 
 

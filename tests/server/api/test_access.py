@@ -12,7 +12,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 from traitlets.config import Config
 
-from clawdspace_ext.handlers.local import local_user
+from clawdspace_ext.handlers.requesting import local_user
 from clawdspace_ext.handlers.route import Route
 from clawdspace_ext.handlers.routes import FORWARDED, SOCKETS
 from clawdspace_ext.keys import KeyStore

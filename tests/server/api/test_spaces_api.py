@@ -11,7 +11,7 @@ import pytest
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 import clawdspace_ext
-from clawdspace_ext.handlers.local import local_user
+from clawdspace_ext.handlers.requesting import local_user
 from support.api import Api
 from support.fake_daemon import FakeDaemon
 
@@ -49,12 +49,20 @@ async def test_a_space_is_created_with_what_was_asked(api: Api, daemon: FakeDaem
         "volume": {"name": space["id"], "mountpoint": "/workspace"},
         "engine": "fake",
         "owner": local_user(),
-        "network": "none",
+        "network": "internet",
         "notEnforced": ["memory"],
     }
     assert daemon.host.spaces["dev"].record.spec.env == {"A": "1"}
     assert (await api("GET", "/api/spaces/dev")).body == answer.body
     assert (await api("GET", "/api/spaces/")).body == {"spaces": [space]}
+
+
+@pytest.mark.parametrize("network", ["none", "internet"])
+async def test_a_network_is_chosen(api: Api, daemon: FakeDaemon, network: str) -> None:
+    answer = await api("POST", "/api/spaces", {"name": "dev", "network": network})
+
+    assert answer.body["space"]["network"] == network
+    assert daemon.host.spaces["dev"].record.spec.network == network
 
 
 async def test_defaults_are_two_gigabytes_and_one_cpu(api: Api) -> None:
@@ -203,7 +211,7 @@ async def test_a_wrong_request_is_refused_with_its_field(
         ("envFileText", "A=1"),
         ("envFileBase64", "QT0x"),
         ("repoUrl", "https://example.org/x.git"),
-        ("network", "internet"),
+        ("network", "bridge"),
     ],
 )
 async def test_what_a_later_version_will_do_is_refused_by_name(
