@@ -53,7 +53,8 @@ class Spaces:
         self._catalogue = Catalogue(engines)
         self._gateway = gateway
         self._links: dict[str, Link] = {}
-        self._making: set[str] = set()
+        #: Spaces whose link is there before their engine says that they run.
+        self._starting: set[str] = set()
         self._past_reconnects = 0
         self._meter = Meter()
         self._locks: dict[str, asyncio.Lock] = {}
@@ -290,7 +291,7 @@ class Spaces:
         return max(found, key=lambda volume: volume.created).id
 
     async def _make(self, engine: Engine, record: SpaceRecord, adopt: str | None) -> None:
-        self._making.add(record.id)
+        self._starting.add(record.id)
         try:
             await engine.prepare(record.id, record.spec, adopt=adopt)
             await engine.claim(record)
@@ -305,7 +306,7 @@ class Spaces:
         finally:
             self._catalogue.expire()
             await self._refresh()
-            self._making.discard(record.id)
+            self._starting.discard(record.id)
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -313,7 +314,7 @@ class Spaces:
         """Know what exists, and hang up on what does not run any more."""
         await self._catalogue.refresh()
         running = {space.id for space in self._catalogue.spaces if space.state is not SpaceState.STOPPED}
-        for space_id in set(self._links) - running - self._making:
+        for space_id in set(self._links) - running - self._starting:
             await self._hang_up(space_id, "the space does not run any more")
 
     async def _keep_in_step(self) -> None:
@@ -376,15 +377,19 @@ class Spaces:
 
     async def _awaken(self, space: Space) -> Link:
         engine = self._catalogue.engine_of(space)
-        link = self._link_of(engine, space.record)
-        if space.state is SpaceState.PAUSED:
-            await engine.resume(space.id)
-        elif space.state is SpaceState.STOPPED:
-            await engine.start(space.id)
-        link.wake()
-        await self._connect(link, space.record)
-        if space.state is not SpaceState.RUNNING:
-            self._catalogue.note(space, SpaceState.RUNNING)
+        self._starting.add(space.id)
+        try:
+            link = self._link_of(engine, space.record)
+            if space.state is SpaceState.PAUSED:
+                await engine.resume(space.id)
+            elif space.state is SpaceState.STOPPED:
+                await engine.start(space.id)
+            link.wake()
+            await self._connect(link, space.record)
+            if space.state is not SpaceState.RUNNING:
+                self._catalogue.note(space, SpaceState.RUNNING)
+        finally:
+            self._starting.discard(space.id)
         return link
 
     async def _hang_up(self, space_id: str, reason: str) -> None:

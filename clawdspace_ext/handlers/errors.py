@@ -61,6 +61,8 @@ class JsonErrors(web.RequestHandler):
 
     #: The methods of this path, for a request with another one.
     allowed: Iterable[str] = ()
+    #: Whether a part of the body may still be on its way; the connection cannot be used again then.
+    body_unread = False
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with what is wrong."""
@@ -71,6 +73,8 @@ class JsonErrors(web.RequestHandler):
             body = http_error_to_json(status_code, error)
         self.set_status(status_code)
         self.set_header("Content-Type", "application/json")
+        if self.body_unread:
+            self.set_header("Connection", "close")
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             self.set_header("Allow", ", ".join(sorted(self.allowed)))
         if status_code in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):

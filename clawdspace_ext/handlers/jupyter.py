@@ -87,6 +87,7 @@ class ForwardHandler(JsonErrors, AccessMixin, APIHandler):
     """One path: sends what is allowed on to the daemon.  A body is read only of those who may ask."""
 
     max_body = MAX_BODY
+    body_unread = True
 
     def initialize(self, name: str, routes: Mapping[str, Route]) -> None:
         """Take what the table says of this path."""
@@ -117,6 +118,7 @@ class ForwardHandler(JsonErrors, AccessMixin, APIHandler):
         return route
 
     async def _forward(self, **path: str) -> None:
+        self.body_unread = False
         route = await self._allowed()
         upstream: Upstream = self.settings["clawdspace_upstream"]
         target = _target(route.path, path, self)
@@ -168,6 +170,7 @@ class ForwardStream(ForwardHandler):
 
     async def _carry(self, **_path: str) -> None:
         assert self._exchange is not None, "prepare has refused whatever does not get this far"
+        self.body_unread = False
         self._exchange.finish()
         code, headers = await self._exchange.head()
         self.set_status(code)

@@ -22,6 +22,8 @@ from .route import MAX_UPLOAD, Download, Reply, Route
 class LocalStream(JsonErrors):
     """One path: runs the verb of the method while the body still comes."""
 
+    body_unread = True
+
     def initialize(self, host: Any, routes: Mapping[str, Route]) -> None:
         """Take what the table says of this path."""
         self._host = host
@@ -53,6 +55,7 @@ class LocalStream(JsonErrors):
         self._pipe.break_off("the client is gone")
 
     async def _serve(self, **_path: str) -> None:
+        self.body_unread = False
         self._pipe.end()
         answer = await self._verb
         self.set_status(answer.status)

@@ -210,6 +210,7 @@ def test_the_table_of_commands_is_complete() -> None:
     assert modules == {path.stem for path in folder.glob("*.py")} - {
         "__init__",
         "__main__",
+        "names",
         "output",
         "signals",
         "terminal",

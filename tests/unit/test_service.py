@@ -21,6 +21,15 @@ def sh(script: str, **options: object) -> ExecRequest:
     return ExecRequest(("sh", "-c", script), **options)  # type: ignore[arg-type]
 
 
+class SlowStart(LocalEngine):
+    """An engine that takes its time from a started process to a started space."""
+
+    async def start(self, space_id: str) -> None:
+        await asyncio.sleep(0.2)
+        await super().start(space_id)
+        await asyncio.sleep(0.2)
+
+
 class BrokenStart(LocalEngine):
     """An engine whose spaces do not start."""
 
@@ -132,6 +141,21 @@ async def test_a_stopped_space_does_not_run_a_command_twice(spaces: Spaces, tmp_
 
     assert (await spaces.get("dev")).state is SpaceState.STOPPED
     assert (await spaces.exec("dev", sh("cat ran"))).stdout == b"x\n"
+
+
+@pytest.mark.asyncio
+async def test_looking_at_a_space_that_starts_does_not_disturb_it(tmp_path: Path) -> None:
+    spaces = Spaces([SlowStart(tmp_path)])
+    await spaces.create("dev", SpaceSpec(), owner="me")
+    await spaces.stop("dev")
+    running = asyncio.create_task(spaces.exec("dev", sh("echo awake")))
+    while not running.done():
+        spaces._catalogue.expire()
+        await spaces.list()
+        await asyncio.sleep(0.01)
+
+    assert running.result().stdout == b"awake\n"
+    await spaces.close()
 
 
 @pytest.mark.asyncio
