@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from clawdspace_ext.errors import Conflict, InvalidRequest, NotFound, Unavailable
-from clawdspace_ext.protocols import Engine
+from clawdspace_ext.protocols import Engine, Stream
 from clawdspace_ext.service import Spaces
 from clawdspace_ext.spaces import ExecRequest, SpaceSpec, SpaceState
 from clawdspace_ext.testing import LocalEngine
@@ -21,13 +21,12 @@ def sh(script: str, **options: object) -> ExecRequest:
     return ExecRequest(("sh", "-c", script), **options)  # type: ignore[arg-type]
 
 
-class SlowStart(LocalEngine):
-    """An engine that takes its time from a started process to a started space."""
+class SlowDial(LocalEngine):
+    """An engine whose spaces take their time to be reached."""
 
-    async def start(self, space_id: str) -> None:
+    async def dial(self, space_id: str) -> Stream:
         await asyncio.sleep(0.2)
-        await super().start(space_id)
-        await asyncio.sleep(0.2)
+        return await super().dial(space_id)
 
 
 class BrokenStart(LocalEngine):
@@ -145,12 +144,11 @@ async def test_a_stopped_space_does_not_run_a_command_twice(spaces: Spaces, tmp_
 
 @pytest.mark.asyncio
 async def test_looking_at_a_space_that_starts_does_not_disturb_it(tmp_path: Path) -> None:
-    spaces = Spaces([SlowStart(tmp_path)])
+    spaces = Spaces([SlowDial(tmp_path)])
     await spaces.create("dev", SpaceSpec(), owner="me")
     await spaces.stop("dev")
     running = asyncio.create_task(spaces.exec("dev", sh("echo awake")))
     while not running.done():
-        spaces._catalogue.expire()
         await spaces.list()
         await asyncio.sleep(0.01)
 
