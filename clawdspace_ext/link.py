@@ -57,7 +57,6 @@ class Link:
         self._to_send = asyncio.Event()
         self._failure: SpaceError | None = None
         self._asleep = False
-        self._stream: Stream | None = None
         self._transports = 0
 
     @property
